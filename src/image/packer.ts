@@ -1,0 +1,48 @@
+/**
+ * Image formats that leave zero blocks out and append the rest (QCOW2) decide, in guest order, where each block goes.
+ * A packer is that decision and nothing else: no I/O. Several threads can take turns with one packer, because all of
+ * its mutable state is a flat array of numbers that can live in shared memory.
+ */
+
+/** Where the decisions go. Offsets and lengths are bytes. */
+export interface WriteList {
+  /** The guest bytes [guest, guest + length) belong at `target` of the image file. */
+  data(guest: number, target: number, length: number): void;
+  /** These metadata bytes belong at `target`; they are copied before the call returns. */
+  meta(target: number, bytes: Uint8Array): void;
+}
+
+export interface Packer {
+  /** Unit of allocation, bytes: the cluster. */
+  readonly clusterSize: number;
+  /** Guest size in bytes (the last cluster may be short of source bytes; it is padded with zeros). */
+  readonly guestSize: number;
+  /** Everything that changes; replaceable by a shared array of the same length before the first call. */
+  state: Float64Array;
+  /**
+   * Places the non-zero clusters of one chunk of the guest: `runs` holds `count` pairs (first, number) of cluster
+   * indexes relative to guest cluster `base`. Chunks come in ascending order and never overlap.
+   */
+  place(base: number, runs: Uint32Array, count: number, out: WriteList): void;
+  /** The metadata that is known only at the end (header, L1, refcounts); returns the file's size in bytes. */
+  finish(out: WriteList): number;
+}
+
+/** How a worker rebuilds the same packer. */
+export type PackerSpec =
+  | {
+      readonly kind: "e2image";
+      readonly clusterSize: number;
+      readonly guestSize: number;
+      readonly marks: number;
+    }
+  | {
+      readonly kind: "qemu";
+      readonly clusterSize: number;
+      readonly guestSize: number;
+      /** 2 or 3. */
+      readonly version: number;
+      readonly refcountOrder: number;
+      readonly backingFile: string | null;
+      readonly backingFormat: string | null;
+    };

@@ -1,0 +1,19 @@
+/** What assembly/index.ts exports, as wasm sees it: addresses and lengths are i32, i64 never crosses. */
+export interface KernelExports {
+  readonly memory: WebAssembly.Memory;
+  outAddress(): number;
+  outWords(): number;
+  arenaAddress(): number;
+  arenaLength(): number;
+  isZero(at: number, length: number): number;
+  nonzeroRuns(at: number, blockSize: number, blocks: number): number;
+  firstDifference(a: number, b: number, length: number): number;
+  nextSet(at: number, from: number, to: number): number;
+  nextClear(at: number, from: number, to: number): number;
+  setRuns(at: number, from: number, to: number, most: number): number;
+  popcount(at: number, length: number): number;
+  crc32c(crc: number, at: number, length: number): number;
+  crc16(crc: number, at: number, length: number): number;
+  fillBe64(at: number, count: number, value: number, step: number, flags: number): void;
+  fillRefcounts(at: number, first: number, count: number, order: number, value: number): void;
+}
