@@ -1,0 +1,7 @@
+export { arenaAddress, arenaLength, outAddress, outWords } from "./arena";
+export { nextClear, nextSet, popcount, setRuns } from "./bits";
+export { firstDifference } from "./compare";
+export { crc16 } from "./crc16";
+export { crc32c } from "./crc32c";
+export { fillBe64, fillRefcounts } from "./qcow2";
+export { isZero, nonzeroRuns } from "./zero";
