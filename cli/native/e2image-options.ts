@@ -1,0 +1,145 @@
+import { type OptionSpec, parse } from "../getopt.ts";
+import { strtoull } from "./strtoull.ts";
+
+/** The command line of e2image 1.47.0: `b:B:nrsIQafo:O:pc`, and long options of our own. */
+export const OPTIONS: readonly OptionSpec[] = [
+  { key: "raw", short: "r", help: "write a raw image: the metadata at its own offsets in a sparse file" },
+  { key: "qcow2", short: "Q", help: "write a QCOW2 image" },
+  { key: "all", short: "a", help: "with -r or -Q: take the data of the files too" },
+  { key: "force", short: "f", help: "go on although the source is mounted read-write" },
+  {
+    key: "superblock",
+    short: "b",
+    arg: "SUPERBLOCK",
+    help: "read this backup superblock (block number; needs -B)",
+  },
+  { key: "blocksize", short: "B", arg: "BLOCKSIZE", help: "block size of the filesystem in bytes" },
+  {
+    key: "compare",
+    short: "c",
+    help: "with -r: write only the blocks that differ from what the output holds",
+  },
+  { key: "list", short: "n", help: "write nothing; list the blocks that would be written" },
+  { key: "progress", short: "p", help: "with -r: show progress" },
+  {
+    key: "sourceOffset",
+    short: "o",
+    arg: "OFFSET",
+    help: "with -r: byte in the source where the filesystem starts",
+  },
+  { key: "targetOffset", short: "O", arg: "OFFSET", help: "with -r: byte in the output where it goes" },
+  { key: "install", short: "I", help: "install an image (not in this version yet)" },
+  { key: "scramble", short: "s", help: "scramble names (not in this version yet)" },
+  {
+    key: "modern",
+    long: "modern",
+    help: "with -Q: QCOW2 version 3 with 64 KiB clusters, as qemu-img lays it out",
+  },
+  {
+    key: "nativeSelection",
+    long: "native-selection",
+    help: "take exactly the blocks that e2image takes: whole bigalloc clusters with what deleted files left in them",
+  },
+  {
+    key: "ignoreReadErrors",
+    long: "ignore-read-errors",
+    help: "put zeros where the source cannot be read, say so, and go on",
+  },
+  { key: "verify", long: "verify", help: "read the output back and compare it with the source" },
+  { key: "help", long: "help", help: "show this help" },
+  { key: "version", long: "version", help: "show the version" },
+];
+
+export interface E2imageOptions {
+  readonly type: "normal" | "raw" | "qcow2";
+  readonly all: boolean;
+  readonly force: boolean;
+  readonly superblock: number;
+  readonly blocksize: number;
+  readonly compare: boolean;
+  readonly list: boolean;
+  readonly progress: boolean;
+  readonly sourceOffset: number;
+  readonly targetOffset: number;
+  readonly install: boolean;
+  readonly scramble: boolean;
+  readonly modern: boolean;
+  readonly nativeSelection: boolean;
+  readonly ignoreReadErrors: boolean;
+  readonly verify: boolean;
+  readonly source: string;
+  /** Null in a move within one file. */
+  readonly target: string | null;
+}
+
+export type ParseResult =
+  | { readonly kind: "options"; readonly options: E2imageOptions }
+  /** Native usage text, after a line of getopt's where it has one. */
+  | { readonly kind: "usage"; readonly message: string | null }
+  /** A refused combination. */
+  | { readonly kind: "error"; readonly message: string }
+  | { readonly kind: "help" | "version" };
+
+/** Reads the command line and refuses what native e2image refuses, in its order. */
+export function parseE2image(args: readonly string[], posix: boolean): ParseResult {
+  const flags = new Set<string>();
+  const numbers = new Map<string, number>();
+  const operands: string[] = [];
+  let type: E2imageOptions["type"] = "normal";
+  for (const item of parse(args, OPTIONS, { posix })) {
+    if (item.kind === "error") return { kind: "usage", message: item.message };
+    if (item.kind === "operand") operands.push(item.value);
+    else if (item.key === "help" || item.key === "version") return { kind: item.key };
+    else if (item.key === "raw" || item.key === "qcow2") {
+      if (type !== "normal") return { kind: "usage", message: null };
+      type = item.key;
+    } else if (item.value !== null) numbers.set(item.key, strtoull(item.value));
+    else flags.add(item.key);
+  }
+  const number = (key: string): number => numbers.get(key) ?? 0;
+  const options: E2imageOptions = {
+    type,
+    all: flags.has("all"),
+    force: flags.has("force"),
+    superblock: number("superblock"),
+    blocksize: number("blocksize"),
+    compare: flags.has("compare"),
+    list: flags.has("list"),
+    progress: flags.has("progress"),
+    sourceOffset: number("sourceOffset"),
+    targetOffset: number("targetOffset"),
+    install: flags.has("install"),
+    scramble: flags.has("scramble"),
+    modern: flags.has("modern"),
+    nativeSelection: flags.has("nativeSelection"),
+    ignoreReadErrors: flags.has("ignoreReadErrors"),
+    verify: flags.has("verify"),
+    source: operands[0] ?? "",
+    target: operands[1] ?? null,
+  };
+  const offsets = options.sourceOffset !== 0 || options.targetOffset !== 0;
+  if (operands.length !== 2 && !(operands.length === 1 && offsets)) return { kind: "usage", message: null };
+  const message = refusal(options, offsets);
+  return message === null ? { kind: "options", options } : { kind: "error", message };
+}
+
+function refusal(o: E2imageOptions, offsets: boolean): string | null {
+  if (o.type === "normal") {
+    if (o.all) return "-a option can only be used with raw or QCOW2 images.";
+    if (o.superblock !== 0) return "-b option can only be used with raw or QCOW2 images.";
+  }
+  if (offsets && o.type !== "raw") return "Offsets are only allowed with raw images.";
+  if (o.target === null && !o.all) return "Move mode requires all data mode.";
+  if (o.modern && o.type !== "qcow2") return "--modern is for QCOW2 images only.";
+  for (const value of [o.sourceOffset, o.targetOffset, o.superblock, o.blocksize])
+    if (!Number.isSafeInteger(value)) return "A number on the command line is beyond 2^53.";
+  return null;
+}
+
+/** The three lines of native e2image, under its own name. */
+export function usage(program: string): string {
+  return `Usage: ${program} [ -r|-Q ] [ -f ] [ -b superblock ] [ -B blocksize ] device image-file
+       ${program} -I device image-file
+       ${program} -ra [ -cfnp ] [ -o src_offset ] [ -O dest_offset ] src_fs [ dest_fs ]
+`;
+}
