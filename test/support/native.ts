@@ -1,0 +1,183 @@
+// Child processes for tests: the native tools and our own command line.
+import { spawn } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** Checkout folder (this module runs from build/test/support). */
+export const root: string = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
+
+/** Our command line as compiled for tests. */
+export const cli: string = join(root, "build/cli/main.js");
+
+export interface Outcome {
+  /** Exit code; null when a signal ended it. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+  /** Highest resident size seen, in bytes; 0 unless asked for. */
+  readonly peak: number;
+  readonly timedOut: boolean;
+}
+
+export interface RunOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string | Uint8Array;
+  /** File that becomes standard output instead of a pipe. */
+  readonly stdoutFile?: string;
+  readonly timeoutMs?: number;
+  /** Poll /proc for the child's peak memory. */
+  readonly watchMemory?: boolean;
+}
+
+/** Runs a program to its end. Never throws for a non-zero exit. */
+export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+  return new Promise((done, fail) => {
+    const out = options.stdoutFile === undefined ? "pipe" : openSync(options.stdoutFile, "w");
+    const child = spawn(program, args, {
+      cwd: options.cwd,
+      env: { ...process.env, LC_ALL: "C", ...options.env },
+      stdio: ["pipe", out, "pipe"],
+    });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    let peak = 0;
+    let timedOut = false;
+    const watch =
+      options.watchMemory &&
+      setInterval(() => {
+        if (child.pid !== undefined) peak = Math.max(peak, residentPeak(child.pid));
+      }, 10);
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill("SIGKILL");
+    }, options.timeoutMs ?? 120_000);
+    child.stdout?.on("data", (b: Buffer) => stdout.push(b));
+    child.stderr!.on("data", (b: Buffer) => stderr.push(b));
+    child.stdin!.on("error", () => {});
+    child.stdin!.end(options.input ?? "");
+    const finish = () => {
+      clearTimeout(timer);
+      if (watch) clearInterval(watch);
+      if (typeof out === "number") closeSync(out);
+    };
+    child.on("error", (e) => {
+      finish();
+      fail(e);
+    });
+    child.on("close", (code, signal) => {
+      finish();
+      done({
+        code,
+        signal,
+        stdout: Buffer.concat(stdout),
+        stderr: Buffer.concat(stderr).toString("latin1"),
+        peak,
+        timedOut,
+      });
+    });
+  });
+}
+
+/** VmHWM of a process in bytes, 0 when it is gone. */
+export function residentPeak(pid: number): number {
+  try {
+    const m = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
+    return m ? Number(m[1]) * 1024 : 0;
+  } catch {
+    return 0;
+  }
+}
+
+/** Runs a program that must end with one of `codes` (0 alone by default). */
+export async function must(
+  program: string,
+  args: readonly string[],
+  options: RunOptions & { codes?: readonly number[] } = {},
+): Promise<Outcome> {
+  const r = await run(program, args, options);
+  if (r.code === null || !(options.codes ?? [0]).includes(r.code)) {
+    const said = `${r.stdout.subarray(0, 2000).toString("latin1")}\n${r.stderr.slice(0, 2000)}`;
+    throw new Error(`${program} ${args.join(" ")} ended with ${r.code ?? r.signal}:\n${said}`);
+  }
+  return r;
+}
+
+/** Runs our command line. */
+export function imprint(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+  return run(process.execPath, [cli, ...args], options);
+}
+
+/** A gate that lets at most `width` jobs run at once. */
+export function limiter(width: number): <T>(job: () => Promise<T>) => Promise<T> {
+  let free = width;
+  const waiting: (() => void)[] = [];
+  return async (job) => {
+    if (free > 0) free--;
+    else await new Promise<void>((go) => waiting.push(go));
+    try {
+      return await job();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else free++;
+    }
+  };
+}
+
+/** Gives `job` a fresh scratch folder and removes it afterwards. */
+export async function inScratch<T>(name: string, job: (dir: string) => Promise<T>): Promise<T> {
+  const dir = mkdtempSync(join(tmpdir(), `imprint-${name}-`));
+  try {
+    return await job(dir);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** Null when two files hold the same bytes, else where they differ first. */
+export function fileDifference(a: string, b: string): string | null {
+  const sizeA = statSync(a).size;
+  const sizeB = statSync(b).size;
+  if (sizeA !== sizeB) return `sizes ${sizeA} and ${sizeB}`;
+  const fa = openSync(a, "r");
+  const fb = openSync(b, "r");
+  try {
+    const x = Buffer.alloc(1 << 20);
+    const y = Buffer.alloc(1 << 20);
+    for (let at = 0; at < sizeA; ) {
+      const n = readSync(fa, x, 0, x.length, at);
+      const m = readSync(fb, y, 0, y.length, at);
+      if (n !== m || n === 0) return `short read at ${at}`;
+      if (!x.subarray(0, n).equals(y.subarray(0, n))) {
+        let i = 0;
+        while (x[i] === y[i]) i++;
+        return `first difference at byte ${at + i} of ${sizeA}`;
+      }
+      at += n;
+    }
+    return null;
+  } finally {
+    closeSync(fa);
+    closeSync(fb);
+  }
+}
+
+/** Null when `file` holds exactly `bytes`. */
+export function bytesDifference(file: string, bytes: Uint8Array): string | null {
+  const want = readFileSync(file);
+  if (want.length !== bytes.length) return `sizes ${want.length} and ${bytes.length}`;
+  if (want.equals(bytes)) return null;
+  let i = 0;
+  while (want[i] === bytes[i]) i++;
+  return `first difference at byte ${i} of ${want.length}`;
+}
+
+/** Output of `e2fsck -fn` on a file as one string with the file's own name taken out, and the exit code. */
+export async function fsck(file: string): Promise<string> {
+  const r = await run("e2fsck", ["-fn", file]);
+  return `${r.code}\n${r.stdout.toString("latin1").replaceAll(file, "FILE")}${r.stderr.replaceAll(file, "FILE")}`;
+}
