@@ -14,13 +14,7 @@ function seek(at: usize, from: u32, to: u32, flip: u64): u32 {
   }
   p++;
   if (p + 8 <= end) {
-    const wide = i64x2.splat(flip as i64);
-    while (p + 64 <= end) {
-      const a = v128.or(v128.xor(v128.load(p), wide), v128.xor(v128.load(p, 16), wide));
-      const b = v128.or(v128.xor(v128.load(p, 32), wide), v128.xor(v128.load(p, 48), wide));
-      if (v128.any_true(v128.or(a, b))) break;
-      p += 64;
-    }
+    p = skip(p, end, flip as i64);
     for (; p + 8 <= end; p += 8) {
       const word = load<u64>(p) ^ flip;
       if (word != 0) {
@@ -49,21 +43,79 @@ export function nextClear(at: usize, from: u32, to: u32): u32 {
   return seek(at, from, to, u64.MAX_VALUE);
 }
 
+/** `bytes` bytes at `p`, fewer than 8, as the low bytes of a word. */
+function partial(p: usize, bytes: usize): u64 {
+  let word: u64 = 0;
+  for (let i: usize = 0; i < bytes; i++) word |= (load<u8>(p + i) as u64) << ((i << 3) as u64);
+  return word;
+}
+
+/** Past 64-byte stretches at `p` where every word equals `same`. */
+function skip(p: usize, end: usize, same: i64): usize {
+  const wide = i64x2.splat(same);
+  while (p + 64 <= end) {
+    const a = v128.or(v128.xor(v128.load(p), wide), v128.xor(v128.load(p, 16), wide));
+    const b = v128.or(v128.xor(v128.load(p, 32), wide), v128.xor(v128.load(p, 48), wide));
+    if (v128.any_true(v128.or(a, b))) break;
+    p += 64;
+  }
+  return p;
+}
+
 /** Runs of set bits in [from, to) as pairs (first, count) in the out area, at most `most`; returns the number of pairs. */
 export function setRuns(at: usize, from: u32, to: u32, most: u32): u32 {
   const room: u32 = (OUT_BYTES >> 3) as u32;
   if (most > room) most = room;
-  let pairs: u32 = 0;
-  while (pairs < most) {
-    const first = nextSet(at, from, to);
-    if (first >= to) break;
-    from = nextClear(at, first, to);
-    const out = OUT + ((pairs as usize) << 3);
-    store<u32>(out, first);
-    store<u32>(out, from - first, 4);
-    pairs++;
+  if (from >= to || most == 0) return 0;
+  const end = at + ((((to - 1) >>> 3) + 1) as usize);
+  const lastOut = OUT + ((most as usize) << 3);
+  let out = OUT;
+  let p = at + ((from >>> 3) as usize);
+  let mask: u64 = u64.MAX_VALUE << ((from & 7) as u64);
+  let inRun = false;
+  let first: u32 = 0;
+  while (p < end) {
+    const base = ((p - at) as u32) << 3;
+    let word = (p + 8 <= end ? load<u64>(p) : partial(p, end - p)) & mask;
+    if (to - base < 64) word &= ((1 as u64) << ((to - base) as u64)) - 1;
+    mask = u64.MAX_VALUE;
+    p += 8;
+    if (word == 0 && !inRun) {
+      p = skip(p, end, 0);
+      continue;
+    }
+    if (word == u64.MAX_VALUE && inRun) {
+      p = skip(p, end, -1);
+      continue;
+    }
+    // `word` is shifted right past what is done: zeros come in on top, so that a run's ones end by themselves.
+    let done: u32 = 0;
+    for (;;) {
+      if (!inRun) {
+        if (word == 0) break;
+        const gap = ctz(word) as u32;
+        word >>= gap as u64;
+        done += gap;
+        first = base + done;
+        inRun = true;
+      }
+      const ones = ctz(~word) as u32;
+      if (done + ones >= 64) break;
+      word >>= ones as u64;
+      done += ones;
+      store<u32>(out, first);
+      store<u32>(out, base + done - first, 4);
+      out += 8;
+      if (out == lastOut) return most;
+      inRun = false;
+    }
   }
-  return pairs;
+  if (inRun) {
+    store<u32>(out, first);
+    store<u32>(out, to - first, 4);
+    out += 8;
+  }
+  return ((out - OUT) >> 3) as u32;
 }
 
 /** Number of set bits in `length` bytes. */

@@ -1,29 +1,45 @@
+import { bitmapRuns, clearBits, countBits, setBits } from "./bitmap.ts";
 import { ExtentList } from "./extents.ts";
 
 const PAGE_BITS = 32768;
 const PAGE_WORDS = PAGE_BITS / 32;
 /** Bitmap pages kept as they are before idle ones are packed into runs (4 KiB each: 32 MiB). */
 const LIVE_PAGES = 8192;
+/** A page of fewer runs than this is smaller as a list of runs. */
+const PACKED_RUNS = 768;
 
+/** A bitmap, or a packed list of runs as pairs (first, last). */
 type Page = Uint32Array | Uint16Array;
-const FULL = new Uint32Array(0);
 
 /**
- * A set of block numbers of a volume of up to 2^53 blocks. Sparse: pages of 32768 blocks are absent, full, a bitmap, or
- * (where many are in use) a packed list of run bounds, so that memory follows what is set and not the volume's size.
+ * A set of block numbers of a volume of up to 2^53 blocks. Sparse: pages of 32768 blocks are absent, full (members of a
+ * set of page numbers, which is sparse in turn), a bitmap, or, where many are in use, a packed list of run bounds; so
+ * memory follows what is set and not the volume's size.
  */
 export class BlockSet {
   /** Blocks the set ranges over: members are in [0, limit). */
   readonly limit: number;
+  /** Pages that hold something and aren't in `full`. */
   private readonly pages = new Map<number, Page>();
+  /** Numbers of the full pages; null as long as there are none. */
+  private full: BlockSet | null = null;
+  private readonly scratch = new ExtentList();
   private sorted: number[] | null = null;
   private live = 0;
   private size = 0;
   private lastIndex = -1;
   private lastPage: Uint32Array | null = null;
+  private readonly livePages: number;
+  private packAt: number;
 
-  constructor(limit: number) {
+  /**
+   * An empty set of blocks in [0, limit). `livePages` is how many bitmap pages (4 KiB each) may be live before they are
+   * packed into runs.
+   */
+  constructor(limit: number, livePages = LIVE_PAGES) {
     this.limit = limit;
+    this.livePages = livePages;
+    this.packAt = livePages;
   }
 
   /** Members, in blocks. */
@@ -39,20 +55,18 @@ export class BlockSet {
     while (from < to) {
       const index = Math.floor(from / PAGE_BITS);
       const base = index * PAGE_BITS;
-      const end = Math.min(to, base + PAGE_BITS);
-      if (end - from === PAGE_BITS) {
-        const page = this.pages.get(index);
-        const before = page === undefined ? 0 : pageCount(page);
-        if (page instanceof Uint32Array && page !== FULL) this.live--;
-        if (page === undefined) this.sorted = null;
-        if (this.lastIndex === index) this.lastIndex = -1;
-        this.pages.set(index, FULL);
-        added += PAGE_BITS - before;
+      const pages = from === base ? Math.floor((to - from) / PAGE_BITS) : 0;
+      if (pages > 0) {
+        const dropped = this.drop(index, index + pages);
+        this.full ??= new BlockSet(Math.ceil(this.limit / PAGE_BITS), this.livePages);
+        added += this.full.add(index, index + pages) * PAGE_BITS - dropped;
+        from += pages * PAGE_BITS;
       } else {
+        const end = Math.min(to, base + PAGE_BITS);
         const words = this.writable(index);
         if (words !== null) added += setBits(words, from - base, end - base);
+        from = end;
       }
-      from = end;
     }
     this.size += added;
     return added;
@@ -66,36 +80,32 @@ export class BlockSet {
     while (from < to) {
       const index = Math.floor(from / PAGE_BITS);
       const base = index * PAGE_BITS;
-      const end = Math.min(to, base + PAGE_BITS);
-      let page = this.pages.get(index);
-      if (page !== undefined) {
-        if (page === FULL) {
-          page = new Uint32Array(PAGE_WORDS).fill(0xffffffff);
-          this.pages.set(index, page);
-          this.live++;
-          this.lastIndex = -1;
+      const pages = from === base ? Math.floor((to - from) / PAGE_BITS) : 0;
+      if (pages > 0) {
+        removed += this.drop(index, index + pages);
+        if (this.full !== null) removed += this.full.remove(index, index + pages) * PAGE_BITS;
+        from += pages * PAGE_BITS;
+      } else {
+        const end = Math.min(to, base + PAGE_BITS);
+        if (this.pages.has(index) || this.isFull(index)) {
+          const words = this.writable(index) ?? this.spread(index);
+          removed += clearBits(words, from - base, end - base);
         }
-        const words = this.writable(index);
-        if (words !== null) removed += clearBits(words, from - base, end - base);
+        from = end;
       }
-      from = end;
     }
     this.size -= removed;
     return removed;
   }
 
   has(block: number): boolean {
+    if (!(block >= 0 && block < this.limit)) return false;
     const index = Math.floor(block / PAGE_BITS);
-    const page = this.pages.get(index);
-    if (page === undefined) return false;
-    if (page === FULL) return true;
+    const page = index === this.lastIndex ? this.lastPage! : this.pages.get(index);
+    if (page === undefined) return this.isFull(index);
     const bit = block - index * PAGE_BITS;
     if (page instanceof Uint32Array) return ((page[bit >>> 5] >>> (bit & 31)) & 1) === 1;
-    for (let i = 0; i < page.length; i += 2) {
-      if (bit < page[i]) return false;
-      if (bit <= page[i + 1]) return true;
-    }
-    return false;
+    return inPacked(page, bit);
   }
 
   /** Adds every member of `other`. */
@@ -110,29 +120,32 @@ export class BlockSet {
 
   /**
    * Appends runs of members in [from, to) to `into`, ascending and merged, until about `most` runs are in it; returns
-   * where to go on (`to` when done).
+   * where to go on (`to`, or the limit where that is lower, when done).
    */
   runs(from: number, to: number, into: ExtentList, most = Number.POSITIVE_INFINITY): number {
+    if (from < 0) from = 0;
     if (to > this.limit) to = this.limit;
+    if (from >= to) return to;
     const keys = this.keys();
-    let k = lowerBound(keys, Math.floor(from / PAGE_BITS));
-    for (; k < keys.length; k++) {
-      const base = keys[k] * PAGE_BITS;
-      if (base >= to) return to;
-      if (into.count >= most) return base;
-      const page = this.pages.get(keys[k])!;
-      const first = Math.max(from - base, 0);
-      const last = Math.min(to - base, PAGE_BITS);
-      if (page === FULL) into.push(base + first, base + last);
-      else if (page instanceof Uint32Array) bitmapRuns(page, first, last, base, into);
-      else
-        for (let i = 0; i < page.length; i += 2) {
-          const s = Math.max(page[i], first);
-          const e = Math.min(page[i + 1] + 1, last);
-          if (s < e) into.push(base + s, base + e);
+    const lastIndex = Math.ceil(to / PAGE_BITS);
+    let index = Math.floor(from / PAGE_BITS);
+    for (let k = lowerBound(keys, index); ; k++) {
+      const next = k < keys.length ? Math.min(keys[k], lastIndex) : lastIndex;
+      if (index < next && this.full !== null && this.full.size > 0) {
+        this.scratch.clear();
+        const stop = this.full.runs(index, next, this.scratch, most - into.count);
+        for (let i = 0; i < this.scratch.count; i++) {
+          const start = Math.max(this.scratch.start(i) * PAGE_BITS, from);
+          into.push(start, Math.min(this.scratch.end(i) * PAGE_BITS, to));
         }
+        if (stop < next) return Math.max(stop * PAGE_BITS, from);
+      }
+      if (next === lastIndex) return to;
+      const base = next * PAGE_BITS;
+      if (into.count >= most) return Math.max(base, from);
+      pageRuns(this.pages.get(next)!, Math.max(from - base, 0), Math.min(to - base, PAGE_BITS), base, into);
+      index = next + 1;
     }
-    return to;
   }
 
   private keys(): number[] {
@@ -140,21 +153,52 @@ export class BlockSet {
     return this.sorted;
   }
 
+  private isFull(index: number): boolean {
+    return this.full?.has(index) ?? false;
+  }
+
+  /** Makes the pages [from, to) absent, but for those that are full; returns how many members they had. */
+  private drop(from: number, to: number): number {
+    if (this.pages.size === 0) return 0;
+    let members = 0;
+    const forget = (index: number) => {
+      const page = this.pages.get(index);
+      if (page === undefined) return;
+      members += pageCount(page);
+      if (page instanceof Uint32Array) this.live--;
+      this.pages.delete(index);
+      this.sorted = null;
+    };
+    if (to - from <= this.pages.size) for (let i = from; i < to; i++) forget(i);
+    else for (const index of this.pages.keys()) if (index >= from && index < to) forget(index);
+    if (this.lastIndex >= from && this.lastIndex < to) this.lastIndex = -1;
+    return members;
+  }
+
   /** The page as a bitmap that may be changed, or null where it is full. */
   private writable(index: number): Uint32Array | null {
     if (index === this.lastIndex) return this.lastPage;
     const page = this.pages.get(index);
-    if (page === FULL) return null;
-    let words: Uint32Array;
-    if (page instanceof Uint32Array) words = page;
-    else {
-      if (this.live >= LIVE_PAGES) this.pack();
-      words = new Uint32Array(PAGE_WORDS);
-      if (page === undefined) this.sorted = null;
-      else for (let i = 0; i < page.length; i += 2) setBits(words, page[i], page[i + 1] + 1);
-      this.pages.set(index, words);
-      this.live++;
+    if (page === undefined && this.isFull(index)) return null;
+    if (!(page instanceof Uint32Array)) return this.spread(index);
+    this.lastIndex = index;
+    this.lastPage = page;
+    return page;
+  }
+
+  /** Makes a page that is absent, packed or full a bitmap. */
+  private spread(index: number): Uint32Array {
+    if (this.live >= this.packAt) this.pack();
+    const page = this.pages.get(index);
+    const words = new Uint32Array(PAGE_WORDS);
+    if (page === undefined) {
+      this.sorted = null;
+      if (this.full?.remove(index) === 1) words.fill(0xffffffff);
+    } else {
+      for (let i = 0; i < page.length; i += 2) setBits(words, page[i], page[i + 1] + 1);
     }
+    this.pages.set(index, words);
+    this.live++;
     this.lastIndex = index;
     this.lastPage = words;
     return words;
@@ -165,26 +209,28 @@ export class BlockSet {
     this.lastIndex = -1;
     const runs = new ExtentList();
     for (const [index, page] of this.pages) {
-      if (!(page instanceof Uint32Array) || page === FULL) continue;
+      if (!(page instanceof Uint32Array)) continue;
       runs.clear();
       bitmapRuns(page, 0, PAGE_BITS, 0, runs);
-      if (runs.count === 0) {
+      if (runs.count >= PACKED_RUNS) continue;
+      this.live--;
+      if (runs.count === 0 || runs.end(0) - runs.start(0) === PAGE_BITS) {
         this.pages.delete(index);
         this.sorted = null;
-        this.live--;
-      } else if (runs.count === 1 && runs.end(0) - runs.start(0) === PAGE_BITS) {
-        this.pages.set(index, FULL);
-        this.live--;
-      } else if (runs.count < 768) {
+        if (runs.count === 0) continue;
+        this.full ??= new BlockSet(Math.ceil(this.limit / PAGE_BITS), this.livePages);
+        this.full.add(index);
+      } else {
         const packed = new Uint16Array(runs.count * 2);
         for (let i = 0; i < runs.count; i++) {
           packed[2 * i] = runs.start(i);
           packed[2 * i + 1] = runs.end(i) - 1;
         }
         this.pages.set(index, packed);
-        this.live--;
       }
     }
+    // Pages too dense to pack stay live: the next attempt waits for as many new ones again, so that packing stays cheap.
+    this.packAt = Math.max(this.livePages, this.live + Math.max(this.livePages >>> 1, 1));
   }
 }
 
@@ -199,67 +245,31 @@ function lowerBound(keys: number[], key: number): number {
   return lo;
 }
 
-function popcount32(v: number): number {
-  v -= (v >>> 1) & 0x55555555;
-  v = (v & 0x33333333) + ((v >>> 2) & 0x33333333);
-  return (((v + (v >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
-}
-
 function pageCount(page: Page): number {
-  if (page === FULL) return PAGE_BITS;
+  if (page instanceof Uint32Array) return countBits(page);
   let n = 0;
-  if (page instanceof Uint32Array) for (let i = 0; i < PAGE_WORDS; i++) n += popcount32(page[i]);
-  else for (let i = 0; i < page.length; i += 2) n += page[i + 1] + 1 - page[i];
+  for (let i = 0; i < page.length; i += 2) n += page[i + 1] + 1 - page[i];
   return n;
 }
 
-/** Mask of bits [from, to) of one word, 0 <= from < to <= 32. */
-function mask(from: number, to: number): number {
-  return ((0xffffffff >>> (32 - (to - from))) << from) >>> 0;
-}
-
-function setBits(words: Uint32Array, from: number, to: number): number {
-  let added = 0;
-  while (from < to) {
-    const w = from >>> 5;
-    const end = Math.min(to, (w + 1) << 5);
-    const m = mask(from & 31, end - (w << 5));
-    const old = words[w];
-    if ((old & m) >>> 0 !== m) {
-      added += popcount32(m & ~old);
-      words[w] = old | m;
-    }
-    from = end;
+/** True where one of a packed page's runs covers `bit`. */
+function inPacked(page: Uint16Array, bit: number): boolean {
+  let lo = 0;
+  let hi = page.length >>> 1;
+  while (lo < hi) {
+    const mid = (lo + hi) >>> 1;
+    if (page[2 * mid + 1] < bit) lo = mid + 1;
+    else hi = mid;
   }
-  return added;
+  return 2 * lo < page.length && page[2 * lo] <= bit;
 }
 
-function clearBits(words: Uint32Array, from: number, to: number): number {
-  let removed = 0;
-  while (from < to) {
-    const w = from >>> 5;
-    const end = Math.min(to, (w + 1) << 5);
-    const m = mask(from & 31, end - (w << 5));
-    removed += popcount32(words[w] & m);
-    words[w] &= ~m;
-    from = end;
+function pageRuns(page: Page, first: number, last: number, base: number, into: ExtentList): void {
+  if (page instanceof Uint32Array) {
+    bitmapRuns(page, first, last, base, into);
+    return;
   }
-  return removed;
-}
-
-function bitmapRuns(words: Uint32Array, from: number, to: number, base: number, into: ExtentList): void {
-  let bit = from;
-  while (bit < to) {
-    let w = bit >>> 5;
-    let v = (words[w] >>> (bit & 31)) << (bit & 31);
-    while (v === 0 && ++w < PAGE_WORDS) v = words[w];
-    if (v === 0) return;
-    const start = (w << 5) + (31 - Math.clz32(v & -v));
-    if (start >= to) return;
-    let inv = ~words[w] & (0xffffffff << (start & 31));
-    while (inv === 0 && ++w < PAGE_WORDS) inv = ~words[w];
-    const end = inv === 0 ? PAGE_BITS : (w << 5) + (31 - Math.clz32(inv & -inv));
-    into.push(base + start, base + Math.min(end, to));
-    bit = end;
+  for (let i = 0; i < page.length; i += 2) {
+    into.push(base + Math.max(page[i], first), base + Math.min(page[i + 1] + 1, last));
   }
 }

@@ -57,6 +57,6 @@ export function isSafe(v: number): boolean {
 /** Latin-1 text of a NUL-terminated field of at most `n` bytes. */
 export function cString(b: Uint8Array, o: number, n: number): string {
   let s = "";
-  for (let i = o; i < o + n && b[i] !== 0; i++) s += String.fromCharCode(b[i]);
+  for (let i = o; i < Math.min(o + n, b.length) && b[i] !== 0; i++) s += String.fromCharCode(b[i]);
   return s;
 }

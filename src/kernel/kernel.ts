@@ -1,12 +1,9 @@
 import { instantiateSync } from "@assemblyscript/loader";
+import { Arena, type Slot } from "./arena.ts";
 import type { KernelExports } from "./exports.ts";
 import { kernelBytes } from "./generated/kernel-bytes.ts";
 
-/** A piece of the kernel's fixed arena: `bytes` is the view that I/O lands in, `at` its wasm address. */
-export interface Slot {
-  readonly at: number;
-  readonly bytes: Uint8Array;
-}
+export type { Slot } from "./arena.ts";
 
 /**
  * The WebAssembly kernels, one instance a thread. Memory is sized once and never grows, so views stay valid while I/O is
@@ -22,48 +19,26 @@ export class Kernel {
   }
 
   private readonly x: KernelExports;
-  private readonly memory: ArrayBuffer;
-  private readonly free: { at: number; length: number }[];
+  private readonly arena: Arena;
   /** List results: u32 words, OUT_WORDS of them. */
   readonly out: Uint32Array;
 
   private constructor() {
     const { exports } = instantiateSync<Record<string, unknown>>(kernelBytes());
     this.x = exports as unknown as KernelExports;
-    this.memory = this.x.memory.buffer;
-    this.out = new Uint32Array(this.memory, this.x.outAddress(), this.x.outWords());
-    this.free = [{ at: this.x.arenaAddress(), length: this.x.arenaLength() }];
+    const memory = this.x.memory.buffer;
+    this.out = new Uint32Array(memory, this.x.outAddress(), this.x.outWords());
+    this.arena = new Arena(memory, this.x.arenaAddress(), this.x.arenaLength());
   }
 
   /** Takes `length` bytes (rounded up to 64) of the arena; throws RangeError when it is used up. Contents are arbitrary. */
   take(length: number): Slot {
-    const need = (length + 63) & ~63;
-    for (let i = 0; i < this.free.length; i++) {
-      const f = this.free[i];
-      if (f.length < need) continue;
-      const at = f.at;
-      f.at += need;
-      f.length -= need;
-      if (f.length === 0) this.free.splice(i, 1);
-      return { at, bytes: new Uint8Array(this.memory, at, length) };
-    }
-    throw new RangeError(`kernel arena: no ${length} bytes left`);
+    return this.arena.take(length);
   }
 
-  /** Gives a slot back. */
+  /** Gives a slot back; throws RangeError where it was given back before. */
   give(slot: Slot): void {
-    const length = (slot.bytes.length + 63) & ~63;
-    let i = 0;
-    while (i < this.free.length && this.free[i].at < slot.at) i++;
-    this.free.splice(i, 0, { at: slot.at, length });
-    for (let k = Math.max(i - 1, 0); k < this.free.length - 1 && k <= i; ) {
-      const a = this.free[k];
-      const b = this.free[k + 1];
-      if (a.at + a.length === b.at) {
-        a.length += b.length;
-        this.free.splice(k + 1, 1);
-      } else k++;
-    }
+    this.arena.give(slot);
   }
 
   /** Runs `use` with a slot of `length` bytes and gives it back however `use` ends. */
