@@ -32,8 +32,8 @@ export class FormatError extends ImprintError {
 
 /** A feature that exists in the format but that this build cannot handle; named, never guessed around. */
 export class UnsupportedError extends ImprintError {
-  constructor(message: string) {
-    super("EUNSUPPORTED", message);
+  constructor(message: string, code = "EUNSUPPORTED") {
+    super(code, message);
   }
 }
 
@@ -59,3 +59,6 @@ export class AbortError extends ImprintError {
     super("EABORT", message);
   }
 }
+
+/** A read of the source that failed or fell short: the kind of error a tolerant job may step over. */
+export class ReadError extends IoError {}

@@ -1,6 +1,6 @@
 import type { InfoField, Role, Scope } from "../fs/volume.ts";
-import type { BulkCopier } from "../io/bulk.ts";
 import type { Gate } from "../io/gate.ts";
+import type { BulkCopier } from "./copy/bulk.ts";
 
 /** What a job reports while it runs: bytes of the source walked so far, of the total planned. */
 export interface Progress {

@@ -32,6 +32,10 @@ export interface Selection {
 export interface SelectOptions {
   readonly scope: Scope;
   readonly roles?: boolean;
+  /** Exactly the native tool's set, its leaks and losses included. */
+  readonly nativeSelection?: boolean;
+  /** Also what the native tool loses (bad-blocks indirect blocks, orphans' index blocks, EA-inode values). */
+  readonly complete?: boolean;
   /** Called now and then; throws AbortError to stop. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;

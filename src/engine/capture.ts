@@ -1,0 +1,51 @@
+import { UnsupportedError } from "../errors.ts";
+import type { Selection } from "../fs/volume.ts";
+import type { Source } from "../io/source.ts";
+import type { Target } from "../io/target.ts";
+import type { CaptureOptions, JobResult } from "./api.ts";
+import { convert } from "./convert.ts";
+import { layoutFor } from "./layouts.ts";
+import type { Opened } from "./open.ts";
+import { SelectedSource } from "./selected-source.ts";
+import { writeImage } from "./write.ts";
+
+/** The blocks a capture takes; null for scope "all", which takes every byte and needs no filesystem. */
+export async function planCapture(opened: Opened, options: CaptureOptions): Promise<Selection | null> {
+  if (options.scope === "all") return null;
+  const { volume } = opened;
+  if (volume === null)
+    throw new UnsupportedError(
+      opened.partitions.length > 1
+        ? `${opened.file.label}: several partitions; name one with --partition, or take the whole disk with --all`
+        : `${opened.file.label}: no filesystem that this version knows; take every byte with --all`,
+    );
+  const { onProgress, signal } = options;
+  return volume.select({
+    scope: options.scope,
+    complete: options.nativeSelection !== true,
+    nativeSelection: options.nativeSelection,
+    signal,
+    onProgress: onProgress && ((done, total) => onProgress({ phase: "scan", done, total })),
+  });
+}
+
+/** The volume restricted to what was selected. */
+export function selectedSource(source: Source, volumeSize: number, selection: Selection): SelectedSource {
+  return new SelectedSource(source, selection.blocks, selection.blockSize, volumeSize);
+}
+
+/**
+ * Captures a filesystem (its metadata, all that is in use, or every byte) into an image. Errors: those of `writeImage`, and
+ * UnsupportedError where there is no filesystem to select from.
+ */
+export async function capture(opened: Opened, target: Target, options: CaptureOptions): Promise<JobResult> {
+  const { volume } = opened;
+  // A first guess that lets helper threads start while the metadata is read.
+  if (options.scope !== "metadata") options.bulk?.prepare(opened.source.size);
+  const selection = await planCapture(opened, options);
+  if (selection === null || volume === null) return convert(opened.source, target, options);
+  const source = selectedSource(opened.source, volume.size, selection);
+  const layout = layoutFor(options.format, volume.size, selection.blockSize, options.qcow2, selection);
+  const r = await writeImage(source, target, { ...options, layout });
+  return { format: options.format, guestSize: volume.size, ...r, warnings: selection.warnings };
+}

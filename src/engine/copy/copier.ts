@@ -1,0 +1,276 @@
+import { AbortError, ImprintError, ReadError } from "../../errors.ts";
+import type { Packer } from "../../image/packer.ts";
+import { Kernel, type Slot } from "../../kernel/kernel.ts";
+import { ChunkWrites } from "./chunk-writes.ts";
+import { CHUNK_EXTENTS_MAX, type Window } from "./window.ts";
+
+/** How a copier reaches its bytes. Synchronous answers are used without awaiting. Offsets in bytes. */
+export interface CopyIo {
+  /** Fills `into` with guest bytes from `guest` (byte `host` of descriptor `fd`, where known); returns the count. */
+  read(into: Uint8Array, guest: number, fd: number, host: number): number | Promise<number>;
+  write(bytes: Uint8Array, at: number): void | Promise<void>;
+  /** Makes target bytes share the source's extents; returns how many bytes from the start it could (0: none). */
+  share?(fd: number, host: number, at: number, length: number): number;
+}
+
+/** Order in which threads take chunks, and take turns placing them. */
+export interface Turns {
+  /** Index of the next chunk to work on in this window, or one past the last. */
+  take(): number;
+  /** Returns when every chunk before `chunk` has been placed; throws AbortError when the job has failed. */
+  await(chunk: number): void;
+  /** Says that `chunk` has been placed. */
+  done(chunk: number): void;
+}
+
+/** One thread: chunks in order, nothing to wait for. */
+export class OwnTurns implements Turns {
+  private next = 0;
+  take(): number {
+    return this.next++;
+  }
+  await(): void {}
+  done(): void {}
+  restart(): void {
+    this.next = 0;
+  }
+}
+
+export interface CopyRules {
+  /** Leave out clusters that are all zero. */
+  readonly skipZero: boolean;
+  /** Packers decide in guest order; raw outputs need no order. */
+  readonly ordered: boolean;
+  /**
+   * Pieces of at least this many bytes are shared through `io.share` instead of written; 0 never. Only for a fresh
+   * target. Without `skipZero` what is shared is not read either.
+   */
+  readonly shareFrom: number;
+}
+
+/** Bytes a copier has dealt with. */
+export interface CopyCounts {
+  /** Stored source bytes walked. */
+  walked: number;
+  /** Data bytes written or shared. */
+  written: number;
+}
+
+/** Bytes of clusters in one chunk. */
+export const CHUNK_BYTES = 512 * 1024;
+
+/**
+ * The single place where bytes move: takes chunks of a window, reads them into wasm memory, finds what is not zero, lets
+ * the packer place it, writes it. Runs the same on one thread, on several, and over asynchronous sources.
+ */
+export class Copier {
+  private readonly packer: Packer;
+  private readonly io: CopyIo;
+  private readonly rules: CopyRules;
+  private readonly kernel = Kernel.get();
+  private readonly slot: Slot;
+  private readonly writes = new ChunkWrites();
+  /** First cluster, cluster count, and the range of `runs` of each span of the chunk at hand. */
+  private readonly spans: { cluster: number; clusters: number; from: number; pairs: number }[] = [];
+  private runs = new Uint32Array(4096);
+  /** Offset in the slot of each extent of the chunk at hand. */
+  private readonly extentAt = new Float64Array(CHUNK_EXTENTS_MAX);
+  readonly counts: CopyCounts = { walked: 0, written: 0 };
+
+  constructor(packer: Packer, io: CopyIo, rules: CopyRules) {
+    this.packer = packer;
+    this.io = io;
+    this.rules = rules;
+    this.slot = this.kernel.take(Math.max(CHUNK_BYTES, packer.clusterSize));
+  }
+
+  dispose(): void {
+    this.kernel.give(this.slot);
+  }
+
+  /** Copies chunks of `w` until none is left or `pause` says stop; true while chunks are left. */
+  async run(w: Window, turns: Turns, pause: () => boolean): Promise<boolean> {
+    for (;;) {
+      const chunk = turns.take();
+      if (chunk >= w.chunks) return false;
+      const loading = this.load(w, chunk);
+      if (loading !== null) await loading;
+      this.scan();
+      if (this.rules.ordered) turns.await(chunk);
+      this.place();
+      if (this.rules.ordered) turns.done(chunk);
+      const storing = this.rules.shareFrom > 0 ? this.storeShared(w, chunk) : this.store();
+      if (storing !== null) await storing;
+      for (let i = w.first[chunk]; i < w.first[chunk + 1]; i++) this.counts.walked += w.length[i];
+      if (pause()) return true;
+    }
+  }
+
+  /** Reads a chunk into the slot, whole clusters side by side, bytes outside its extents zero. */
+  private load(w: Window, chunk: number): Promise<void> | null {
+    const cs = this.packer.clusterSize;
+    const deferred = this.rules.shareFrom > 0 && !this.rules.skipZero;
+    const { bytes } = this.slot;
+    this.spans.length = 0;
+    let filled = 0;
+    let used = 0;
+    let lastCluster = -1;
+    let pending: Promise<void> | null = null;
+    for (let i = w.first[chunk]; i < w.first[chunk + 1]; i++) {
+      const g = w.guest[i];
+      const n = w.length[i];
+      const c0 = Math.floor(g / cs);
+      const c1 = Math.floor((g + n - 1) / cs);
+      let span = this.spans[this.spans.length - 1];
+      if (span === undefined || c0 > lastCluster + 1) {
+        span = { cluster: c0, clusters: 0, from: used * cs, pairs: 0 };
+        this.spans.push(span);
+      }
+      used += c1 - Math.max(lastCluster, c0 - 1);
+      span.clusters = c1 - span.cluster + 1;
+      lastCluster = c1;
+      const at = span.from + (g - span.cluster * cs);
+      if (at + n > bytes.length) throw new ImprintError("EINTERNAL", "copy chunk larger than its buffer");
+      this.extentAt[i - w.first[chunk]] = at;
+      if (deferred) continue;
+      if (at > filled) bytes.fill(0, filled, at);
+      const into = bytes.subarray(at, at + n);
+      if (pending === null) {
+        const r = this.io.read(into, g, w.fd[i], w.host[i]);
+        if (r instanceof Promise) pending = r.then((got) => checkRead(got, n, g));
+        else checkRead(r, n, g);
+      } else {
+        pending = pending.then(async () => checkRead(await this.io.read(into, g, w.fd[i], w.host[i]), n, g));
+      }
+      filled = at + n;
+    }
+    if (!deferred && filled < used * cs) bytes.fill(0, filled, used * cs);
+    return pending;
+  }
+
+  /** Finds the clusters of each span that are to be stored. */
+  private scan(): void {
+    const cs = this.packer.clusterSize;
+    let used = 0;
+    for (const span of this.spans) {
+      if (this.rules.skipZero)
+        span.pairs = this.kernel.nonzeroRuns(this.slot.at + span.from, cs, span.clusters);
+      else {
+        span.pairs = 1;
+        this.kernel.out[0] = 0;
+        this.kernel.out[1] = span.clusters;
+      }
+      if (used + span.pairs * 2 > this.runs.length) {
+        const more = new Uint32Array((used + span.pairs * 2) * 2);
+        more.set(this.runs.subarray(0, used));
+        this.runs = more;
+      }
+      this.runs.set(this.kernel.out.subarray(0, span.pairs * 2), used);
+      used += span.pairs * 2;
+    }
+  }
+
+  private place(): void {
+    const { writes } = this;
+    const cs = this.packer.clusterSize;
+    writes.clear();
+    let used = 0;
+    for (const span of this.spans) {
+      if (span.pairs > 0) {
+        writes.span(span.from - span.cluster * cs);
+        this.packer.place(span.cluster, this.runs.subarray(used), span.pairs, writes);
+        used += span.pairs * 2;
+      }
+    }
+  }
+
+  private store(): Promise<void> | null {
+    const { writes } = this;
+    const { bytes } = this.slot;
+    let pending: Promise<void> | null = null;
+    for (let i = 0; i < writes.count; i++) {
+      const from = writes.from[i];
+      const n = writes.length[i];
+      this.counts.written += n;
+      pending = this.put(pending, bytes.subarray(from, from + n), writes.to[i]);
+    }
+    return this.storeMetas(pending);
+  }
+
+  /** As `store`, sharing what can be shared. Gaps between extents are left alone: the target is fresh. */
+  private storeShared(w: Window, chunk: number): Promise<void> | null {
+    const { writes } = this;
+    const { bytes } = this.slot;
+    const loaded = this.rules.skipZero;
+    const first = w.first[chunk];
+    const end = w.first[chunk + 1];
+    let pending: Promise<void> | null = null;
+    let e = first;
+    for (let i = 0; i < writes.count; i++) {
+      const stop = writes.from[i] + writes.length[i];
+      this.counts.written += writes.length[i];
+      while (e > first && this.extentAt[e - first] > writes.from[i]) e--;
+      for (; e < end; e++) {
+        const at = this.extentAt[e - first];
+        let from = Math.max(at, writes.from[i]);
+        const to = Math.min(at + w.length[e], stop);
+        if (from < to) {
+          let host = w.host[e] + (from - at);
+          let target = writes.to[i] + (from - writes.from[i]);
+          if (to - from >= this.rules.shareFrom && w.host[e] >= 0) {
+            const shared = this.io.share!(w.fd[e], host, target, to - from);
+            from += shared;
+            host += shared;
+            target += shared;
+          }
+          if (from < to) {
+            const piece = bytes.subarray(from, to);
+            if (!loaded) {
+              const guest = w.guest[e] + (from - at);
+              const r = this.io.read(piece, guest, w.fd[e], host);
+              if (r instanceof Promise)
+                throw new ImprintError("EINTERNAL", "sharing needs synchronous reads");
+              checkRead(r, piece.length, guest);
+            }
+            pending = this.put(pending, piece, target);
+          }
+        }
+        if (at + w.length[e] >= stop) break;
+      }
+    }
+    return this.storeMetas(pending);
+  }
+
+  private storeMetas(pending: Promise<void> | null): Promise<void> | null {
+    const { writes } = this;
+    for (let i = 0; i < writes.metas; i++) {
+      const from = writes.metaFrom[i];
+      pending = this.put(
+        pending,
+        writes.metaBytes.subarray(from, from + writes.metaLength[i]),
+        writes.metaTo[i],
+      );
+    }
+    return pending;
+  }
+
+  private put(pending: Promise<void> | null, bytes: Uint8Array, at: number): Promise<void> | null {
+    if (pending !== null) return pending.then(() => this.io.write(bytes, at));
+    const r = this.io.write(bytes, at);
+    return r instanceof Promise ? r : null;
+  }
+}
+
+function checkRead(got: number, wanted: number, guest: number): void {
+  if (got !== wanted)
+    throw new ReadError(
+      "ESHORT",
+      `source ends at byte ${guest + got}, ${wanted - got} bytes of the plan missing`,
+      guest + got,
+    );
+}
+
+/** Throws AbortError once `signal` is aborted. */
+export function checkAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError();
+}

@@ -1,0 +1,55 @@
+import type { Packer } from "../../image/packer.ts";
+import type { Source } from "../../io/source.ts";
+import type { Target } from "../../io/target.ts";
+import { CHUNK_BYTES, Copier, type CopyCounts, type CopyIo, OwnTurns } from "./copier.ts";
+import { Planner, Window } from "./window.ts";
+
+/** Milliseconds between two looks at the event loop (progress, signals). */
+const PAUSE_EVERY = 40;
+
+/** Lets timers, signals and messages run. */
+export function breathe(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+export interface InThreadJob {
+  readonly source: Source;
+  readonly packer: Packer;
+  readonly skipZero: boolean;
+  /** Replaces plain writing to the target (compare, list). */
+  readonly write: (bytes: Uint8Array, at: number) => void | Promise<void>;
+  /** Called with the bytes walked so far; throws AbortError to stop. */
+  readonly onProgress: (walked: number) => void;
+}
+
+/** Copies a source through a packer on this thread; works with any source and target. */
+export async function copyInThread(job: InThreadJob): Promise<CopyCounts> {
+  const io: CopyIo = {
+    read: (into, guest) => job.source.read(into, guest),
+    write: job.write,
+  };
+  const copier = new Copier(job.packer, io, { skipZero: job.skipZero, ordered: true, shareFrom: 0 });
+  try {
+    const planner = new Planner(job.source, job.packer.clusterSize, CHUNK_BYTES);
+    const window = new Window();
+    const turns = new OwnTurns();
+    let next = performance.now() + PAUSE_EVERY;
+    while (await planner.fill(window)) {
+      turns.restart();
+      while (await copier.run(window, turns, () => performance.now() >= next)) {
+        job.onProgress(copier.counts.walked);
+        await breathe();
+        next = performance.now() + PAUSE_EVERY;
+      }
+      job.onProgress(copier.counts.walked);
+    }
+    return copier.counts;
+  } finally {
+    copier.dispose();
+  }
+}
+
+/** The plain write of a target. */
+export function writerOf(target: Target): (bytes: Uint8Array, at: number) => void | Promise<void> {
+  return (bytes, at) => target.write(bytes, at);
+}

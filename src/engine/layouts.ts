@@ -1,0 +1,44 @@
+import { ImprintError } from "../errors.ts";
+import type { OutputFormat, Qcow2Options } from "./api.ts";
+import type { LayoutSpec } from "./copy/spec.ts";
+
+const KiB = 1024;
+
+/**
+ * The layout of an output. `guestSize` and `zeroUnit` in bytes; `zeroUnit` is the granularity at which a raw output
+ * leaves zeros out. Throws ImprintError("EOPTION") for a cluster size or refcount width that QCOW2 does not have.
+ */
+export function layoutFor(
+  format: OutputFormat,
+  guestSize: number,
+  zeroUnit: number,
+  options: Qcow2Options = {},
+  e2image?: { readonly blockSize: number; readonly marks: number },
+): LayoutSpec {
+  if (format === "raw") return { kind: "raw", clusterSize: zeroUnit, guestSize, offset: 0 };
+  if (options.layout === "e2image") {
+    if (e2image === undefined)
+      throw new ImprintError("EOPTION", "the e2image layout needs an ext filesystem, not a whole disk");
+    return { kind: "e2image", clusterSize: e2image.blockSize, guestSize, marks: e2image.marks };
+  }
+  const clusterSize = options.clusterSize ?? 64 * KiB;
+  if (clusterSize < 512 || clusterSize > 2048 * KiB || (clusterSize & (clusterSize - 1)) !== 0)
+    throw new ImprintError("EOPTION", `cluster size ${clusterSize}: must be a power of two from 512 to 2M`);
+  const refcountBits = options.refcountBits ?? 16;
+  const refcountOrder = Math.log2(refcountBits);
+  if (!Number.isInteger(refcountOrder) || refcountOrder < 0 || refcountOrder > 6)
+    throw new ImprintError("EOPTION", `refcount bits ${refcountBits}: must be 1, 2, 4, 8, 16, 32 or 64`);
+  const version = options.version ?? 3;
+  if (version === 2 && refcountBits !== 16)
+    throw new ImprintError("EOPTION", "refcount bits other than 16 need QCOW2 version 3");
+  const rounded = Math.ceil(guestSize / 512) * 512;
+  return {
+    kind: "qemu",
+    clusterSize,
+    guestSize: rounded,
+    version,
+    refcountOrder,
+    backingFile: null,
+    backingFormat: null,
+  };
+}

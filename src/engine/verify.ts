@@ -1,0 +1,52 @@
+import { DATA, MapRuns } from "../bytes/runs.ts";
+import { ImprintError, UnsupportedError } from "../errors.ts";
+import { openQcow2 } from "../image/qcow2/reader.ts";
+import { slice } from "../io/slice.ts";
+import type { Source } from "../io/source.ts";
+import type { Target } from "../io/target.ts";
+import { compare } from "./compare.ts";
+import type { LayoutSpec } from "./copy/spec.ts";
+import { refuseGate } from "./open.ts";
+
+/** An output under way, read back as a source of `size` bytes; bytes past its end so far are zeros. */
+export function sourceOfTarget(target: Target, size: number): Source {
+  return {
+    size,
+    label: target.label,
+    read(into, at) {
+      if (target.read === undefined) throw new UnsupportedError(`${target.label}: cannot be read back`);
+      const want = Math.max(0, Math.min(into.length, size - at));
+      const fill = (n: number): number => {
+        into.fill(0, n, want);
+        return want;
+      };
+      const r = target.read(into.subarray(0, want), at);
+      return r instanceof Promise ? r.then(fill) : fill(r);
+    },
+    map(from, to) {
+      const runs = new MapRuns(from);
+      runs.push(to - from, DATA);
+      return runs;
+    },
+    close() {},
+  };
+}
+
+/** Reads an output back and compares it with what went in; throws ImprintError("EVERIFY") naming the first difference. */
+export async function verifyOutput(
+  source: Source,
+  output: Source,
+  layout: LayoutSpec,
+  onProgress: (done: number) => void,
+): Promise<void> {
+  const inside =
+    layout.kind === "raw"
+      ? slice(output, layout.offset, layout.guestSize)
+      : await openQcow2(output, refuseGate);
+  const r = await compare(source, inside, { onProgress: (p) => onProgress(p.done) });
+  if (!r.identical)
+    throw new ImprintError(
+      "EVERIFY",
+      `${output.label}: verification failed, byte ${r.offset} differs from the source`,
+    );
+}

@@ -1,0 +1,165 @@
+import { DATA } from "../bytes/runs.ts";
+import { type IoError, ReadError, RefusedError, UnsupportedError } from "../errors.ts";
+import { streamQcow2 } from "../image/qcow2/stream.ts";
+import type { Source } from "../io/source.ts";
+import type { Target } from "../io/target.ts";
+import type { Progress } from "./api.ts";
+import type { BulkCopier } from "./copy/bulk.ts";
+import { ChunkWrites } from "./copy/chunk-writes.ts";
+import { checkAborted } from "./copy/copier.ts";
+import { copyInThread, writerOf } from "./copy/in-thread.ts";
+import { nonzeroClusters } from "./copy/nonzero.ts";
+import { type LayoutSpec, packerOf } from "./copy/spec.ts";
+import { sourceOfTarget, verifyOutput } from "./verify.ts";
+
+export interface WriteOptions {
+  readonly layout: LayoutSpec;
+  readonly verify?: boolean;
+  readonly onProgress?: (p: Progress) => void;
+  readonly signal?: AbortSignal;
+  readonly bulk?: BulkCopier;
+  /** Clusters that are all zero are written too (native tools do so on block devices). */
+  readonly keepZero?: boolean;
+  /** On a target that is not fresh, what the source does not store is left as it is instead of zeroed. */
+  readonly keepRest?: boolean;
+  /** Replaces writing: comparing with what is there, or only listing. Excludes bulk copies. */
+  readonly write?: (bytes: Uint8Array, at: number) => void | Promise<void>;
+  /** With `write`: nothing is committed and the target is not touched otherwise. */
+  readonly listOnly?: boolean;
+}
+
+export interface WriteResult {
+  readonly outputSize: number;
+  /** Stored bytes of the source that the plan took. */
+  readonly selected: number;
+  readonly written: number;
+  readonly verified: boolean;
+}
+
+/** Bytes a source's map says are stored, and whether all of them are plain bytes of host files. */
+export async function measureData(source: Source): Promise<{ stored: number; plain: boolean }> {
+  let stored = 0;
+  let plain = true;
+  for (let from = 0; from < source.size; ) {
+    const r = source.map(from, source.size);
+    const b = r instanceof Promise ? await r : r;
+    for (let i = 0; i < b.count; i++) {
+      if (b.state[i] !== DATA) continue;
+      stored += b.length[i];
+      if (b.host[i] < 0 || b.file[i] < 0 || b.files[b.file[i]].fd < 0) plain = false;
+    }
+    if (b.end <= from) break;
+    from = b.end;
+  }
+  return { stored, plain };
+}
+
+/**
+ * Writes a source into a target in the given layout and commits it; on any error the target is aborted and nothing is
+ * left. Throws RefusedError where the target is too small, IoError, FormatError, AbortError.
+ */
+export async function writeImage(
+  source: Source,
+  target: Target,
+  options: WriteOptions,
+): Promise<WriteResult> {
+  try {
+    return await write(source, target, options);
+  } catch (error) {
+    await target.abort();
+    throw error;
+  }
+}
+
+async function write(source: Source, target: Target, options: WriteOptions): Promise<WriteResult> {
+  const { layout } = options;
+  if (layout.kind === "raw" && layout.guestSize + layout.offset > target.capacity)
+    throw new RefusedError(
+      "ETOOSMALL",
+      `${target.label}: holds ${target.capacity} bytes, ${layout.guestSize + layout.offset} are needed`,
+    );
+  if (options.verify && (target.read === undefined || options.write !== undefined))
+    throw new UnsupportedError(`${target.label}: output cannot be read back, so it cannot be verified`);
+  const { stored, plain } = await measureData(source);
+  const report = (phase: Progress["phase"], done: number) => {
+    checkAborted(options.signal);
+    options.onProgress?.({ phase, done, total: stored });
+  };
+  report("copy", 0);
+  if (layout.kind !== "raw" && !target.seekable) {
+    const clusters = await nonzeroClusters(source, layout.clusterSize, (done) => report("scan", done));
+    const outputSize = await streamQcow2({
+      spec: layout,
+      clusters,
+      source,
+      target,
+      onProgress: (done) => report("copy", done),
+    });
+    await target.commit(outputSize);
+    return { outputSize, selected: stored, written: clusters.count * layout.clusterSize, verified: false };
+  }
+
+  const packer = packerOf(layout);
+  const skipZero = !options.keepZero && (target.fresh || layout.kind !== "raw");
+  const custom = options.write;
+  let written = 0;
+  let state: Float64Array | null = null;
+  if (options.bulk !== undefined && custom === undefined && plain && target.host !== undefined) {
+    const done = await options.bulk.run({
+      source,
+      target: target.host,
+      layout,
+      skipZero,
+      fresh: target.fresh,
+      total: stored,
+      onProgress: (walked) => report("copy", walked),
+    });
+    written = done.written;
+    state = done.state;
+  } else {
+    const counts = await copyInThread({
+      source,
+      packer,
+      skipZero,
+      write: custom ?? writerOf(target),
+      onProgress: (walked) => report("copy", walked),
+    });
+    written = counts.written;
+  }
+  if (state !== null) packer.state = state;
+  const last = new ChunkWrites();
+  const outputSize = packer.finish(last);
+  for (let i = 0; i < last.metas; i++) {
+    const bytes = last.metaBytes.subarray(last.metaFrom[i], last.metaFrom[i] + last.metaLength[i]);
+    const r = (custom ?? writerOf(target))(bytes, last.metaTo[i]);
+    if (r instanceof Promise) await r;
+  }
+  if (options.listOnly) return { outputSize, selected: stored, written, verified: false };
+  if (layout.kind === "raw" && !target.fresh && !options.keepRest)
+    await zeroRest(source, target, layout.offset);
+  if (options.verify) {
+    await verifyOutput(source, sourceOfTarget(target, outputSize), layout, (done) => report("verify", done));
+  }
+  await target.commit(outputSize);
+  report("copy", stored);
+  return { outputSize, selected: stored, written, verified: options.verify === true };
+}
+
+/** Makes everything the source does not store read as zeros in a target that held something before. */
+async function zeroRest(source: Source, target: Target, offset: number): Promise<void> {
+  for (let from = 0; from < source.size; ) {
+    const r = source.map(from, source.size);
+    const b = r instanceof Promise ? await r : r;
+    for (let i = 0; i < b.count; i++) {
+      if (b.state[i] === DATA) continue;
+      const z = target.zero(b.at[i] + offset, b.length[i]);
+      if (z instanceof Promise) await z;
+    }
+    from = b.end;
+  }
+}
+
+/** True for errors of the source that a tolerant job may step over. */
+export function isReadFailure(error: unknown): error is IoError {
+  return error instanceof ReadError;
+}
