@@ -1,0 +1,10 @@
+/** The engine with Node's files, devices and threads. */
+export * from "./index.ts";
+export * from "./io/node/file-source.ts";
+export * from "./io/node/file-target.ts";
+export * from "./io/node/in-place-target.ts";
+export * from "./io/node/live-files.ts";
+export * from "./io/node/stdin-source.ts";
+export * from "./io/node/stdout-target.ts";
+export * from "./node/bulk.ts";
+export * from "./node/open-file.ts";

@@ -1,0 +1,57 @@
+import { parentPort } from "node:worker_threads";
+import { Copier } from "../engine/copy/copier.ts";
+import { packerOf } from "../engine/copy/spec.ts";
+import { Window } from "../engine/copy/window.ts";
+import { ImprintError, IoError } from "../errors.ts";
+import { descriptorIo } from "./copy-io.ts";
+import { type FromHelper, SharedTurns, type ToHelper } from "./threads.ts";
+
+// A helper thread of a bulk copy: the same copier on the same window, taking turns with the main thread.
+
+const port = parentPort!;
+let turns: SharedTurns | null = null;
+let window: Window | null = null;
+let copier: Copier | null = null;
+
+port.on("message", async (message: ToHelper) => {
+  try {
+    if ("job" in message) {
+      const { job } = message;
+      copier?.dispose();
+      turns = new SharedTurns(job.turns);
+      window = new Window(job.window);
+      const packer = packerOf(job.layout);
+      packer.state = new Float64Array(job.state);
+      copier = new Copier(packer, descriptorIo(job.target, "output"), {
+        skipZero: job.skipZero,
+        ordered: job.ordered,
+        shareFrom: 0,
+      });
+      return;
+    }
+    let before = 0;
+    const { counts } = copier!;
+    counts.walked = 0;
+    counts.written = 0;
+    await copier!.run(window!, turns!, () => {
+      turns!.addWalked(counts.walked - before);
+      before = counts.walked;
+      return false;
+    });
+    post({ done: { walked: counts.walked, written: counts.written } });
+  } catch (error) {
+    turns?.fail();
+    post({
+      error: {
+        kind: error instanceof Error ? error.constructor.name : "Error",
+        code: error instanceof ImprintError ? error.code : "EINTERNAL",
+        message: error instanceof Error ? error.message : String(error),
+        offset: error instanceof IoError ? error.offset : -1,
+      },
+    });
+  }
+});
+
+function post(message: FromHelper): void {
+  port.postMessage(message);
+}

@@ -1,0 +1,94 @@
+import type { Turns } from "../engine/copy/copier.ts";
+import type { LayoutSpec } from "../engine/copy/spec.ts";
+import { AbortError } from "../errors.ts";
+
+/** Words of the control block. */
+const NEXT = 0;
+const TURN = 1;
+const FAILED = 2;
+const WALKED = 3;
+const WORDS = 8;
+
+/** Milliseconds between two looks at the failure flag while waiting for a turn. */
+const WAIT_MS = 100;
+
+/** What threads of one copy share: the next chunk, whose turn it is, whether somebody failed. */
+export class SharedTurns implements Turns {
+  readonly buffer: SharedArrayBuffer;
+  private readonly words: Int32Array;
+
+  constructor(buffer = new SharedArrayBuffer(4 * WORDS)) {
+    this.buffer = buffer;
+    this.words = new Int32Array(buffer);
+  }
+
+  /** Before a new window; no thread may be at work. */
+  restart(): void {
+    this.words[NEXT] = 0;
+    this.words[TURN] = 0;
+  }
+
+  take(): number {
+    return Atomics.add(this.words, NEXT, 1);
+  }
+
+  await(chunk: number): void {
+    for (;;) {
+      if (this.failed) throw new AbortError("another thread of this job failed");
+      const turn = Atomics.load(this.words, TURN);
+      if (turn >= chunk) return;
+      Atomics.wait(this.words, TURN, turn, WAIT_MS);
+    }
+  }
+
+  done(chunk: number): void {
+    Atomics.store(this.words, TURN, chunk + 1);
+    Atomics.notify(this.words, TURN);
+  }
+
+  /** Makes every thread stop at its next chunk. */
+  fail(): void {
+    Atomics.store(this.words, FAILED, 1);
+    Atomics.store(this.words, NEXT, 0x3fffffff);
+    Atomics.notify(this.words, TURN);
+  }
+
+  get failed(): boolean {
+    return Atomics.load(this.words, FAILED) !== 0;
+  }
+
+  /** Progress of helper threads, in units of 64 KiB. */
+  addWalked(bytes: number): void {
+    Atomics.add(this.words, WALKED, Math.round(bytes / 65536));
+  }
+
+  get walked(): number {
+    return Atomics.load(this.words, WALKED) * 65536;
+  }
+}
+
+/** What a helper thread is told at the start of a job. */
+export interface HelperJob {
+  readonly turns: SharedArrayBuffer;
+  readonly window: SharedArrayBuffer;
+  readonly state: SharedArrayBuffer;
+  readonly layout: LayoutSpec;
+  readonly target: number;
+  readonly skipZero: boolean;
+  readonly ordered: boolean;
+}
+
+/** Messages to a helper: a job, or "go" for each window of it. */
+export type ToHelper = { readonly job: HelperJob } | { readonly go: true };
+
+/** Messages from a helper: a window is finished, or the job failed. */
+export type FromHelper =
+  | { readonly done: { readonly walked: number; readonly written: number } }
+  | {
+      readonly error: {
+        readonly kind: string;
+        readonly code: string;
+        readonly message: string;
+        readonly offset: number;
+      };
+    };
