@@ -1,0 +1,61 @@
+import * as fs from "node:fs";
+import { IoError } from "../../errors.ts";
+import { codeOf, hostError } from "./host-error.ts";
+
+/** Most bytes handed to one system call. */
+const MOST = 0x40000000;
+const ZEROS = 256 * 1024;
+let zeros: Uint8Array | null = null;
+
+/** Reads until `into` is full or the file ends; returns the bytes read. Throws IoError naming the offset. */
+export function readAt(fd: number, into: Uint8Array, at: number, label: string): number {
+  let done = 0;
+  while (done < into.length) {
+    let n: number;
+    try {
+      n = fs.readSync(fd, into, done, Math.min(into.length - done, MOST), at + done);
+    } catch (error) {
+      if (codeOf(error) === "EINTR") continue;
+      throw hostError(error, label, "read error", at + done);
+    }
+    if (n === 0) break;
+    done += n;
+  }
+  return done;
+}
+
+/** Writes all of `bytes` at `at`, or throws IoError naming the offset that could not be written. */
+export function writeAt(fd: number, bytes: Uint8Array, at: number, label: string): void {
+  let done = 0;
+  while (done < bytes.length) {
+    let n: number;
+    try {
+      n = fs.writeSync(fd, bytes, done, Math.min(bytes.length - done, MOST), at + done);
+    } catch (error) {
+      if (codeOf(error) === "EINTR") continue;
+      throw hostError(error, label, "write error", at + done);
+    }
+    if (n === 0) throw new IoError("EIO", `${label}: nothing written at byte ${at + done}`, at + done);
+    done += n;
+  }
+}
+
+/** Writes zeros over [at, at + length). */
+export function writeZeros(fd: number, at: number, length: number, label: string): void {
+  zeros ??= new Uint8Array(ZEROS);
+  while (length > 0) {
+    const n = Math.min(length, ZEROS);
+    writeAt(fd, n === ZEROS ? zeros : zeros.subarray(0, n), at, label);
+    at += n;
+    length -= n;
+  }
+}
+
+/** Closes, ignoring errors: for descriptors that were only read, or are given up. */
+export function closeQuietly(fd: number): void {
+  try {
+    fs.closeSync(fd);
+  } catch {
+    // Nothing of it is needed any more.
+  }
+}
