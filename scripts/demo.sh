@@ -39,7 +39,8 @@ say imprint capture "$volume" "$image" --used --format qcow2
 say imprint map "$image"
 say imprint restore "$image" "$restored"
 say imprint compare "$volume" "$restored"
-say cmp "$volume" "$restored" && echo "  the same bytes"
+say cmp "$volume" "$restored"
+echo "  the same bytes"
 if command -v e2fsck >/dev/null; then
   say e2fsck -fn "$restored"
 fi
