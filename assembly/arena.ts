@@ -5,6 +5,9 @@
 export const CRC32C_TABLES: usize = 0x10000;
 export const CRC16_TABLES: usize = 0x14000;
 
+/** Working storage of crc32c (12 KiB). */
+export const CRC32C_SCRATCH: usize = 0x18000;
+
 /** Results that are lists. */
 export const OUT: usize = 0x100000;
 export const OUT_BYTES: usize = 0x100000;

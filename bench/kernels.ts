@@ -60,8 +60,8 @@ fillWithNoise(a.bytes);
 row("nonzeroRuns 4 KiB, all data", LENGTH, () => kernel.nonzeroRuns(a.at, 4096, LENGTH / 4096));
 row("popcount", LENGTH, () => kernel.popcount(a.at, LENGTH));
 row("crc32c, 1 MiB", LENGTH, () => kernel.crc32c(0xffffffff, a.at, LENGTH));
-row("crc32c, 4 KiB", 4096, () => kernel.crc32c(0xffffffff, a.at, 4096));
-row("crc32c, 256 bytes", 256, () => kernel.crc32c(0xffffffff, a.at, 256));
+for (const n of [64, 256, 511, 512, 1024, 2047, 2048, 4096, 16384])
+  row(`crc32c, ${n} bytes`, n, () => kernel.crc32c(0xffffffff, a.at, n));
 row("crc32cOf, 1 MiB", LENGTH, () => kernel.crc32cOf(0xffffffff, b.bytes));
 row("crc16", LENGTH, () => kernel.crc16(0xffff, a.at, LENGTH));
 row("setRuns, noise, 32 KiB", 32768, () => kernel.setRuns(a.at, 0, 32768 * 8));

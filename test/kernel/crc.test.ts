@@ -70,6 +70,23 @@ test("a checksum in pieces is the checksum of the whole", (t) => {
   });
 });
 
+test("crc32c of every length up to some chunks of its widest fold", (t) => {
+  const length = 10_500;
+  kernel.borrow(length + 16, (slot) => {
+    const random = new Random(31);
+    for (const offset of [0, 5]) {
+      const bytes = random.fill(slot.bytes.subarray(offset, offset + length));
+      const start = random.word();
+      let expected = start;
+      for (let n = 0; n <= length; n++) {
+        if (n > 0) expected = crc(0x82f63b78, expected, bytes.subarray(n - 1, n));
+        if (kernel.crc32c(start, slot.at + offset, n) !== expected) t.fail(`${n} bytes`);
+      }
+    }
+  });
+  t.pass();
+});
+
 test("single bits anywhere in a long stretch", (t) => {
   kernel.borrow(1024, (slot) => {
     slot.bytes.fill(0);
