@@ -41,6 +41,11 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "take exactly the blocks that e2image takes: whole bigalloc clusters with what deleted files left in them",
   },
   {
+    key: "complete",
+    long: "complete",
+    help: "take what e2image loses too: maps of bad blocks and orphans, values of extended attributes in inodes",
+  },
+  {
     key: "ignoreReadErrors",
     long: "ignore-read-errors",
     help: "put zeros where the source cannot be read, say so, and go on",
@@ -65,6 +70,7 @@ export interface E2imageOptions {
   readonly scramble: boolean;
   readonly modern: boolean;
   readonly nativeSelection: boolean;
+  readonly complete: boolean;
   readonly ignoreReadErrors: boolean;
   readonly verify: boolean;
   readonly source: string;
@@ -112,6 +118,7 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
     scramble: flags.has("scramble"),
     modern: flags.has("modern"),
     nativeSelection: flags.has("nativeSelection"),
+    complete: flags.has("complete"),
     ignoreReadErrors: flags.has("ignoreReadErrors"),
     verify: flags.has("verify"),
     source: operands[0] ?? "",

@@ -20,7 +20,6 @@ export function report(program: string, error: unknown): number {
 
 /** The message of an error, with the cause's where the host gave one, on one line. */
 export function describe(error: unknown): string {
-  if (error instanceof AbortError) return "interrupted, nothing was written";
   if (error instanceof ImprintError) return error.message;
   const system = systemMessage(error);
   if (system !== null) return system;

@@ -46,11 +46,7 @@ export function formatField(field: InfoField): string {
 
 /** Text from an image with control characters made visible, so that a label cannot drive the terminal. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is replaced
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f]/g,
-    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`,
-  );
+  return text.replace(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 /** Rows in aligned columns; numbers to the right where `right` says so. Ends with a newline. */

@@ -1,0 +1,101 @@
+import type { FilesystemSummary, Inspection } from "../../src/engine/api.ts";
+import type { InfoField } from "../../src/fs/volume.ts";
+import { formatField, formatSize, printable, table } from "../ui/format.ts";
+import { fieldsToJson, toJson } from "../ui/json.ts";
+import { print } from "../ui/out.ts";
+import { type CommandSpec, INPUT_FORMAT_OPTION, JSON_OPTION, readArguments } from "./arguments.ts";
+import { openInput } from "./input.ts";
+
+const SPEC: CommandSpec = {
+  operands: ["FILE"],
+  about: "Tell what an image, device or volume is: container, partitions, filesystems.",
+  options: [INPUT_FORMAT_OPTION, JSON_OPTION],
+  examples: [
+    ["disk.qcow2", "container, partition table and filesystems of a disk image"],
+    ["--json /dev/sdb1", "the same facts of a device, for a program"],
+  ],
+};
+
+export async function run(program: string, args: readonly string[]): Promise<number> {
+  const read = readArguments(program, args, SPEC);
+  if (read === null) return 0;
+  const { inspect } = await import("../../src/node.ts");
+  const opened = await openInput(read.operands[0], { format: read.format("inputFormat", "--input-format") });
+  try {
+    const found = await inspect(opened);
+    print(read.has("json") ? toJson(inspectionToJson(found)) : inspectionToText(found));
+  } finally {
+    await opened.close();
+  }
+  return 0;
+}
+
+function inspectionToJson(i: Inspection): unknown {
+  const filesystem = (f: FilesystemSummary | null): unknown =>
+    f === null ? null : { kind: f.kind, size: f.size, blockSize: f.blockSize, ...fieldsToJson(f.info) };
+  return {
+    file: i.label,
+    fileSize: i.size,
+    format: i.format,
+    container: fieldsToJson(i.container),
+    diskSize: i.diskSize,
+    partitionTable: i.partitionTable,
+    partitions: i.partitions.map((p) => ({ ...p, filesystem: filesystem(p.filesystem) })),
+    filesystem: filesystem(i.filesystem),
+  };
+}
+
+function inspectionToText(i: Inspection): string {
+  const blocks: string[] = [];
+  blocks.push(
+    section(null, [
+      ["File", printable(i.label)],
+      ["File size", withBytes(i.size)],
+      ["Format", i.format],
+      ["Disk size", withBytes(i.diskSize)],
+      ...fieldRows(i.container),
+    ]),
+  );
+  if (i.partitionTable !== "none") {
+    const rows = i.partitions.map((p) => [
+      String(p.number),
+      String(p.start),
+      formatSize(p.size),
+      printable(p.type),
+      p.filesystem?.kind ?? "-",
+      printable(p.name),
+    ]);
+    blocks.push(
+      `Partition table: ${i.partitionTable.toUpperCase()}\n` +
+        table([["  #", "start", "size", "type", "filesystem", "name"], ...rows], [true, true, true]),
+    );
+  }
+  for (const p of i.partitions)
+    if (p.filesystem !== null) blocks.push(filesystemText(`Partition ${p.number}`, p.filesystem));
+  if (i.filesystem !== null) blocks.push(filesystemText("Filesystem", i.filesystem));
+  else if (i.partitionTable === "none")
+    blocks.push("No filesystem or partition table known to this version.\n");
+  return blocks.join("\n");
+}
+
+function filesystemText(title: string, f: FilesystemSummary): string {
+  const known = new Set(f.info.map((field) => field.key));
+  const rows: [string, string][] = [];
+  if (!known.has("size")) rows.push(["Size", withBytes(f.size)]);
+  if (!known.has("blockSize")) rows.push(["Block size", `${f.blockSize} B`]);
+  return section(`${title}: ${f.kind}`, [...rows, ...fieldRows(f.info)]);
+}
+
+function fieldRows(fields: readonly InfoField[]): [string, string][] {
+  return fields.map((f) => [f.label, formatField(f)]);
+}
+
+function withBytes(size: number): string {
+  return size < 1024 ? formatSize(size) : `${formatSize(size)} (${size} bytes)`;
+}
+
+function section(title: string | null, rows: readonly (readonly [string, string])[]): string {
+  const indent = title === null ? "" : "  ";
+  const body = table(rows.map(([label, value]) => [`${indent}${label}:`, value]));
+  return title === null ? body : `${title}\n${body}`;
+}

@@ -1,0 +1,60 @@
+import type { OutputFormat } from "../../src/engine/api.ts";
+import type { Opened } from "../../src/engine/open.ts";
+import { ImprintError } from "../../src/errors.ts";
+import type { Source } from "../../src/io/source.ts";
+import { UsageError } from "../ui/errors.ts";
+
+export interface InputOptions {
+  /** Read it as this format; null looks at it. */
+  readonly format: OutputFormat | null;
+  /** Partition to take. */
+  readonly partition?: number | null;
+}
+
+/**
+ * Opens what a command reads, down to the filesystem. "-" is standard input: used in place where it is a file or device,
+ * else kept in a temporary file that goes away when the process ends.
+ */
+export async function openInput(name: string, options: InputOptions): Promise<Opened> {
+  const { openFile } = await import("../../src/node.ts");
+  return openFile(await pathOf(name), {
+    format: options.format ?? "auto",
+    ...(options.partition == null ? {} : { partition: options.partition }),
+  });
+}
+
+/** Bytes of a disk, or of one of its partitions, without a look at any filesystem. */
+export interface OpenedDisk {
+  readonly source: Source;
+  close(): Promise<void>;
+}
+
+/** As `openInput`, for commands that take every byte whatever it means: a damaged filesystem is no matter here. */
+export async function openDisk(name: string, options: InputOptions): Promise<OpenedDisk> {
+  const m = await import("../../src/node.ts");
+  const file = m.openFileSource(await pathOf(name));
+  let container: Source | null = null;
+  const close = async (): Promise<void> => {
+    await container?.close();
+    file.close();
+  };
+  try {
+    container = await m.openContainer(file, { gate: m.fileGate(), format: options.format ?? "auto" });
+    if (options.partition == null) return { source: container, close };
+    const { partitions } = await m.readPartitionTable(container);
+    const found = partitions.find((p) => p.number === options.partition);
+    if (found === undefined)
+      throw new ImprintError("EPARTITION", `${name}: has no partition ${options.partition}`);
+    return { source: m.slice(container, found.start, found.size), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function pathOf(name: string): Promise<string> {
+  if (name === "") throw new UsageError("empty file name");
+  if (name !== "-") return name;
+  const { standardInput } = await import("../ui/stdin.ts");
+  return standardInput();
+}

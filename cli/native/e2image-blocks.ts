@@ -1,0 +1,72 @@
+import type { Target } from "../../src/io/target.ts";
+import { print } from "../ui/out.ts";
+
+type Write = (bytes: Uint8Array, at: number) => void | Promise<void>;
+
+/** What `-c` and `-n` put in place of writing. Offsets in bytes of the target. */
+export interface BlockWriter {
+  readonly write: Write;
+  /** Blocks that the target held already. */
+  unchanged(): number;
+  /** Prints what is left to print. */
+  finish(): void;
+}
+
+/**
+ * Compares every block with what `target` holds (`-c`; null compares nothing) and passes runs of different ones to
+ * `sink`. What lies past the target's end differs.
+ */
+export function comparingWriter(target: Target | null, blockSize: number, sink: Write): BlockWriter {
+  let same = 0;
+  let old = new Uint8Array(0);
+  const write: Write = async (bytes, at) => {
+    if (target?.read === undefined) return sink(bytes, at);
+    if (old.length < bytes.length) old = new Uint8Array(bytes.length);
+    const r = target.read(old.subarray(0, bytes.length), at);
+    const held = r instanceof Promise ? await r : r;
+    let from = 0;
+    for (let b = 0; b < bytes.length; b += blockSize) {
+      const end = Math.min(b + blockSize, bytes.length);
+      if (end > held || Buffer.compare(bytes.subarray(b, end), old.subarray(b, end)) !== 0) continue;
+      same++;
+      if (b > from) await sink(bytes.subarray(from, b), at + from);
+      from = end;
+    }
+    if (from < bytes.length) await sink(bytes.subarray(from), at + from);
+  };
+  return { write, unchanged: () => same, finish() {} };
+}
+
+const LIST_BYTES = 32768;
+
+/** Prints `Writing block N` for every block (`-n`); `offset` is where block 0 would go. */
+export function listingWriter(blockSize: number, offset: number): BlockWriter {
+  let text = "";
+  const finish = (): void => {
+    print(text);
+    text = "";
+  };
+  return {
+    write(bytes, at) {
+      const first = (at - offset) / blockSize;
+      for (let b = 0; b * blockSize < bytes.length; b++) text += `Writing block ${first + b}\n`;
+      if (text.length > LIST_BYTES) finish();
+    },
+    unchanged: () => 0,
+    finish,
+  };
+}
+
+/** A target that takes nothing: what `-n` writes to. `fresh` decides whether blocks of zeros count as written. */
+export function noTarget(label: string, fresh: boolean): Target {
+  return {
+    label,
+    seekable: true,
+    fresh,
+    capacity: Number.POSITIVE_INFINITY,
+    write() {},
+    zero() {},
+    commit() {},
+    abort() {},
+  };
+}

@@ -1,0 +1,342 @@
+import { ExtentList } from "../../src/bytes/extents.ts";
+import type { JobOptions, Progress } from "../../src/engine/api.ts";
+import type { LayoutSpec } from "../../src/engine/copy/spec.ts";
+import { AbortError, ImprintError } from "../../src/errors.ts";
+import type { Selection, Volume } from "../../src/fs/volume.ts";
+import type { Source } from "../../src/io/source.ts";
+import type { Target } from "../../src/io/target.ts";
+import { withJob } from "../commands/job.ts";
+import { describeOptions } from "../getopt.ts";
+import { describe, report } from "../ui/errors.ts";
+import { printable } from "../ui/format.ts";
+import { print, printError } from "../ui/out.ts";
+import { version } from "../version.ts";
+import { type BlockWriter, comparingWriter, listingWriter, noTarget } from "./e2image-blocks.ts";
+import { type E2imageOptions, OPTIONS, parseE2image, usage } from "./e2image-options.ts";
+import { BlockProgress } from "./e2image-progress.ts";
+import { hasDetail, nativeText } from "./native-errors.ts";
+
+const FAILURE = 1;
+const QCOW2_MAGIC = [0x51, 0x46, 0x49, 0xfb];
+
+/** A failure whose message is complete but for the program's name. */
+class Failure extends Error {}
+
+/** The command line of e2image(8). */
+export async function run(program: string, args: readonly string[]): Promise<number> {
+  const parsed = parseE2image(args, process.env["POSIXLY_CORRECT"] !== undefined);
+  if (parsed.kind === "version") {
+    print(`e2image (imprint ${version()})\n`);
+    return 0;
+  }
+  if (parsed.kind === "help") {
+    print(`${usage(program)}\nOptions:\n${describeOptions(OPTIONS)}`);
+    return 0;
+  }
+  printError(`e2image (imprint ${version()})\n`);
+  if (parsed.kind === "usage") {
+    if (parsed.message !== null) printError(`${program}: ${parsed.message}\n`);
+    printError(usage(program));
+    return FAILURE;
+  }
+  if (parsed.kind === "error") {
+    printError(`${program}: ${parsed.message}\n`);
+    return FAILURE;
+  }
+  try {
+    return await imageOf(program, parsed.options);
+  } catch (error) {
+    if (error instanceof AbortError) return report(program, error);
+    printError(`${program}: ${error instanceof Failure ? error.message : describe(error)}\n`);
+    return FAILURE;
+  }
+}
+
+async function imageOf(program: string, o: E2imageOptions): Promise<number> {
+  const m = await import("../../src/node.ts");
+  if (o.type !== "normal" && !o.force) {
+    const state = m.mountState(o.source);
+    if (state.mounted && !state.readOnly) {
+      printError(`
+Running e2image on a R/W mounted filesystem can result in an
+inconsistent image which will not be useful for debugging purposes.
+Use -f option if you really want to do that.
+`);
+      return FAILURE;
+    }
+  }
+  if (o.install && o.type !== "normal") throw new Failure("Raw and qcow2 images cannot be installed");
+  if (o.install) throw new Failure("installing an image (-I) is not in this version yet");
+  if (o.type === "normal")
+    throw new Failure("normal images are not in this version yet; -r or -Q makes one that is");
+  if (o.scramble) throw new Failure("scrambling names (-s) is not in this version yet");
+  if (o.target === null) throw new Failure("moving a filesystem within a file is not in this version yet");
+
+  let file: Source;
+  try {
+    file = m.openFileSource(o.source);
+  } catch (error) {
+    return noFilesystem(program, o, error);
+  }
+  try {
+    if (o.type === "raw" && (await isQcow2(file))) return await qcow2ToRaw(o, o.target);
+    let source: Source;
+    let volume: Volume;
+    try {
+      source =
+        o.sourceOffset === 0 ? file : m.slice(file, o.sourceOffset, Math.max(0, file.size - o.sourceOffset));
+      volume = await m.openExt(source, { superblock: o.superblock, blockSize: o.blocksize });
+    } catch (error) {
+      return noFilesystem(program, o, error);
+    }
+    return await writeVolume(program, o, o.target, source, volume);
+  } finally {
+    await file.close();
+  }
+}
+
+async function isQcow2(file: Source): Promise<boolean> {
+  const head = new Uint8Array(4);
+  const r = file.read(head, 0);
+  if (r instanceof Promise) await r;
+  return QCOW2_MAGIC.every((b, i) => head[i] === b);
+}
+
+/** The native words for a source that cannot be opened as a filesystem. */
+function noFilesystem(program: string, o: E2imageOptions, error: unknown): number {
+  if (!(error instanceof ImprintError)) throw error;
+  printError(`${program}: ${nativeText(error)} while trying to open ${o.source}\n`);
+  if (hasDetail(error)) printError(`${program}: ${printable(error.message)}\n`);
+  (o.target === "-" ? printError : print)("Couldn't find valid filesystem superblock.\n");
+  return FAILURE;
+}
+
+/** How an output is written: where to, and whether what is there stays. */
+interface Output {
+  readonly target: Target;
+  readonly inPlace: boolean;
+  readonly device: boolean;
+}
+
+async function openOutput(o: E2imageOptions, path: string): Promise<Output> {
+  const m = await import("../../src/node.ts");
+  const { statSync } = await import("node:fs");
+  if (path === "-") return { target: m.openStdoutTarget(), inPlace: false, device: false };
+  try {
+    const { kind } = m.checkTarget(path, { sources: [o.source] });
+    if (kind === "stream") return { target: m.openSequentialTarget(path), inPlace: false, device: false };
+    const partly = o.type === "raw" && (o.compare || o.targetOffset !== 0);
+    if (kind === "device" || (kind === "file" && partly)) {
+      const target = m.openInPlaceTarget(path, { shrink: o.targetOffset === 0 });
+      return { target, inPlace: true, device: statSync(path).isBlockDevice() };
+    }
+    return { target: m.createFileTarget(path, { mode: 0o600 }), inPlace: false, device: false };
+  } catch (error) {
+    const text = nativeText(error);
+    // A refusal of ours names the target itself; what the host says does not, in native's words.
+    if (error instanceof ImprintError && text !== error.message)
+      throw new Failure(`${text} while trying to open ${path}`);
+    throw error;
+  }
+}
+
+/** Checks that native makes once the output is open. */
+function lateRefusal(o: E2imageOptions, path: string): string | null {
+  if (o.compare && o.type !== "raw") return "The -c option only supported in raw mode";
+  if (o.compare && path === "-") return "The -c option not supported when writing to stdout";
+  if (o.progress && o.type !== "raw") return "The -p option only supported in raw mode";
+  if (o.verify && (o.compare || o.list || path === "-"))
+    return "--verify needs an output that is written whole and can be read back: not with -c, -n or -";
+  return null;
+}
+
+async function writeVolume(
+  program: string,
+  o: E2imageOptions,
+  path: string,
+  source: Source,
+  volume: Volume,
+): Promise<number> {
+  const output = o.list ? await listOutput(o, path) : await openOutput(o, path);
+  const { target } = output;
+  const late = lateRefusal(o, path);
+  if (late !== null) {
+    await target.abort();
+    throw new Failure(late);
+  }
+  const progress = o.progress ? new BlockProgress(printError) : null;
+  progress?.scan();
+  const unchanged = await withJob(
+    async (job) => {
+      try {
+        return await copySelected(program, o, output, source, volume, progress, job);
+      } catch (error) {
+        await target.abort();
+        if (error instanceof AbortError) throw interruptedText(output);
+        throw iterationFailure(error);
+      }
+    },
+    { line: false },
+  );
+  progress?.end();
+  if (o.compare) print(`${unchanged} blocks already contained the data to be copied\n`);
+  return 0;
+}
+
+function interruptedText({ target, inPlace }: Output): AbortError {
+  const whole = !inPlace && target.seekable;
+  return new AbortError(`interrupted, ${whole ? "nothing was written" : `${target.label} is incomplete`}`);
+}
+
+/** An error of the walk over the inodes in native words, with what they leave out behind it. */
+function iterationFailure(error: unknown): unknown {
+  const { doing } = error as { doing?: unknown };
+  if (!(error instanceof ImprintError) || typeof doing !== "string" || doing === "") return error;
+  return new Failure(`${nativeText(error)} ${doing}\n(${printable(error.message)})`);
+}
+
+/** The stand-in for an output that is only listed. Nothing is created. */
+async function listOutput(o: E2imageOptions, path: string): Promise<Output> {
+  const m = await import("../../src/node.ts");
+  const kind = path === "-" ? "stream" : m.checkTarget(path, { sources: [o.source], force: true }).kind;
+  const partly = o.type === "raw" && (o.compare || o.targetOffset !== 0);
+  if (o.compare && (kind === "file" || kind === "device"))
+    return { ...(await openOutput(o, path)), inPlace: true };
+  // Zeros are left out of a file that is made new, and of a QCOW2 image that is not on a device.
+  const fresh = kind === "new" || (kind === "file" && !partly) || (o.type === "qcow2" && kind !== "device");
+  return { target: noTarget(path, fresh), inPlace: false, device: kind === "device" };
+}
+
+async function copySelected(
+  program: string,
+  o: E2imageOptions,
+  output: Output,
+  source: Source,
+  volume: Volume,
+  progress: BlockProgress | null,
+  job: JobOptions,
+): Promise<number> {
+  const m = await import("../../src/node.ts");
+  if (o.all) job.bulk?.prepare(volume.size);
+  const selection = await volume.select({
+    scope: o.all ? "data" : "metadata",
+    nativeSelection: o.nativeSelection,
+    complete: o.complete,
+    wholeInodeTables: output.device,
+    signal: job.signal,
+  });
+  for (const warning of selection.warnings) printError(`${printable(warning)}\n`);
+  const { blockSize } = volume;
+  let readable = source;
+  if (o.ignoreReadErrors)
+    readable = new m.TolerantSource(source, blockSize, (at, error) =>
+      printError(
+        `${programName(program)}: ${nativeText(error)} error reading block ${Math.floor(at / blockSize)}\n`,
+      ),
+    );
+  else refuseShortSource(source, selection);
+  const chosen = new m.SelectedSource(readable, selection.blocks, blockSize, volume.size);
+  const writer = blockWriter(o, output, blockSize);
+  progress?.begin(selection.marks, blockSize);
+  const onProgress = progress === null ? undefined : (p: Progress) => progress.update(p);
+  await m.writeImage(chosen, output.target, {
+    layout: layoutOf(o, volume, selection),
+    verify: o.verify,
+    signal: job.signal,
+    ...(job.bulk === undefined ? {} : { bulk: job.bulk }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    keepZero: output.device,
+    keepRest: output.device,
+    ...(writer === null ? {} : { write: writer.write }),
+    listOnly: o.list,
+  });
+  if (o.list && output.inPlace) await output.target.abort();
+  writer?.finish();
+  return writer?.unchanged() ?? 0;
+}
+
+function blockWriter(o: E2imageOptions, output: Output, blockSize: number): BlockWriter | null {
+  const offset = o.type === "raw" ? o.targetOffset : 0;
+  const listing = o.list ? listingWriter(blockSize, offset) : null;
+  if (!o.compare) return listing;
+  const { target } = output;
+  const comparing = comparingWriter(
+    output.inPlace ? target : null,
+    blockSize,
+    listing?.write ?? ((bytes, at) => target.write(bytes, at)),
+  );
+  return { ...comparing, finish: () => listing?.finish() };
+}
+
+/** Layout of the output. A list needs the blocks' own order and nothing else. */
+function layoutOf(o: E2imageOptions, volume: Volume, selection: Selection): LayoutSpec {
+  const clusterSize = volume.blockSize;
+  const guestSize = volume.size;
+  if (o.type === "raw" || o.list) return { kind: "raw", clusterSize, guestSize, offset: o.targetOffset };
+  if (!o.modern) return { kind: "e2image", clusterSize, guestSize, marks: selection.marks };
+  return {
+    kind: "qemu",
+    clusterSize: 65536,
+    guestSize,
+    version: 3,
+    refcountOrder: 4,
+    backingFile: null,
+    backingFormat: null,
+  };
+}
+
+/** Native e2image goes on with zeros, exit 0, where its source ends early. */
+function refuseShortSource(source: Source, selection: Selection): void {
+  const whole = Math.floor(source.size / selection.blockSize);
+  if (whole >= selection.blocks.limit) return;
+  const beyond = new ExtentList();
+  selection.blocks.runs(whole, selection.blocks.limit, beyond);
+  const lost = beyond.total();
+  if (lost > 0)
+    throw new Failure(
+      `${source.label}: ends at byte ${source.size}, before ${lost} of the blocks to copy; ` +
+        "--ignore-read-errors puts zeros in their place",
+    );
+}
+
+/** `program` without its directories, as native names itself in the middle of a job. */
+function programName(program: string): string {
+  return program.slice(program.lastIndexOf("/") + 1);
+}
+
+/** QCOW2 to raw: any version, compressed clusters and backing files included. */
+async function qcow2ToRaw(o: E2imageOptions, path: string): Promise<number> {
+  const m = await import("../../src/node.ts");
+  const set: string[] = [];
+  if (o.all) set.push("-a");
+  if (o.superblock !== 0) set.push("-b");
+  if (o.blocksize !== 0) set.push("-B");
+  if (o.compare) set.push("-c");
+  if (o.list) set.push("-n");
+  if (o.sourceOffset !== 0) set.push("-o");
+  if (o.targetOffset !== 0) set.push("-O");
+  // -a is harmless: a conversion takes everything the image holds.
+  const meaningless = set.filter((flag) => flag !== "-a");
+  if (meaningless.length > 0)
+    throw new Failure(
+      `${o.source} is a QCOW2 image, which -r turns into a raw one as a whole: not with ${meaningless.join(" ")}`,
+    );
+  const { openDisk } = await import("../commands/input.ts");
+  const opened = await openDisk(o.source, { format: "qcow2" });
+  try {
+    const output = await openOutput(o, path);
+    await withJob(
+      async (job) => {
+        try {
+          await m.convert(opened.source, output.target, { ...job, format: "raw", verify: o.verify });
+        } catch (error) {
+          throw error instanceof AbortError ? interruptedText(output) : error;
+        }
+      },
+      { line: o.progress },
+    );
+  } finally {
+    await opened.close();
+  }
+  return 0;
+}
