@@ -36,6 +36,8 @@ export interface SelectOptions {
   readonly nativeSelection?: boolean;
   /** Also what the native tool loses (bad-blocks indirect blocks, orphans' index blocks, EA-inode values). */
   readonly complete?: boolean;
+  /** Inode tables in full, parts that were never used too: what native tools put on block devices. */
+  readonly wholeInodeTables?: boolean;
   /** Called now and then; throws AbortError to stop. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
