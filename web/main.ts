@@ -207,3 +207,4 @@ function listen(): void {
 
 listen();
 void clearOldDownloads().catch(() => {});
+void navigator.serviceWorker?.register("./service-worker.js").catch(() => {});

@@ -1,11 +1,37 @@
+import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
+const SERVICE_WORKER = "service-worker.js";
+
+const here = (name) => fileURLToPath(new URL(name, import.meta.url));
+
+/** Writes the names of all files of the page into the service worker, which keeps them for use without a network. */
+function precache() {
+  return {
+    name: "imprint-precache",
+    enforce: "post",
+    generateBundle: {
+      order: "post",
+      handler(_options, bundle) {
+        const files = Object.keys(bundle).filter((f) => f !== SERVICE_WORKER && !f.endsWith(".html"));
+        const list = ["./", "icon.svg", ...files.sort()];
+        const version = createHash("sha256").update(list.join("\n")).digest("hex").slice(0, 16);
+        const chunk = bundle[SERVICE_WORKER];
+        chunk.code = chunk.code
+          .replace(/__PRECACHE__/, JSON.stringify(list))
+          .replace(/__VERSION__/, JSON.stringify(version));
+      },
+    },
+  };
+}
+
 /** The page: static files that work from any folder of any server, with no code from strings and no inlined assets. */
 export default defineConfig({
-  root: fileURLToPath(new URL(".", import.meta.url)),
+  root: here("."),
   base: "./",
   publicDir: "public",
+  plugins: [precache()],
   build: {
     outDir: "../dist/web",
     emptyOutDir: true,
@@ -13,6 +39,13 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1024,
+    rolldownOptions: {
+      input: { index: here("index.html"), "service-worker": here("service-worker.ts") },
+      output: {
+        entryFileNames: (chunk) =>
+          chunk.name === "service-worker" ? SERVICE_WORKER : "assets/[name]-[hash].js",
+      },
+    },
   },
   worker: { format: "es" },
 });

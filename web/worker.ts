@@ -104,7 +104,11 @@ async function run({ job, sink }: Calls["run"]["args"]): Promise<JobOutcome> {
     const result =
       job.what === "convert"
         ? await convert(current().disk, target, options)
-        : await capture(current(), target, { ...options, scope: job.what });
+        : await capture(current(), target, {
+            ...options,
+            scope: job.what,
+            nativeSelection: job.qcow2?.layout === "e2image",
+          });
     const milliseconds = performance.now() - started;
     return { result, output: await outputOf(target), milliseconds };
   } catch (e) {

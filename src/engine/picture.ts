@@ -79,7 +79,7 @@ async function volumePicture(volume: Volume, wanted: number, signal?: AbortSigna
   const n = ROLES.length;
   const counts = new Float64Array(cells * n);
   const used = new Float64Array(cells);
-  const selection = await volume.select({ scope: "used", roles: true, signal });
+  const selection = await volume.select({ scope: "used", roles: true, complete: true, signal });
   const runs = new ExtentList();
   const spread = (set: typeof selection.blocks, add: (cell: number, count: number) => void) => {
     const painter = new CellPainter(units, cells, add);

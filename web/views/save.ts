@@ -154,9 +154,8 @@ export class SaveView {
     this.layout.hidden = this.value("format") !== "qcow2";
     const e2image = this.layout.querySelector<HTMLOptionElement>("option[value=e2image]");
     if (e2image === null) return;
-    e2image.disabled = this.value("what") === "convert";
-    if (e2image.disabled && e2image.selected)
-      e2image.parentElement!.firstElementChild!.toggleAttribute("selected", true);
+    e2image.disabled = !["used", "metadata"].includes(this.value("what"));
+    if (e2image.disabled && e2image.selected) e2image.selected = false;
   }
 
   private job(): JobRequest {
