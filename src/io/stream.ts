@@ -129,21 +129,21 @@ export class StreamTarget implements Target {
 
   /** Adds zeros up to the end of a batch. */
   private fillStep(length: number): { left: number; wait: Promise<void> | null } {
-    let r: void | Promise<void>;
+    let wait: Promise<void> | null = null;
     if (this.held === 0 && length >= BATCH) {
       zeros ??= new Uint8Array(BATCH);
       this.position += BATCH;
       length -= BATCH;
-      r = this.sink.write(zeros);
+      wait = promiseOf(this.sink.write(zeros));
     } else {
       const n = Math.min(length, BATCH - this.held);
       this.batch.fill(0, this.held, this.held + n);
       this.held += n;
       this.position += n;
       length -= n;
-      if (this.held === BATCH) r = this.flush();
+      if (this.held === BATCH) wait = promiseOf(this.flush());
     }
-    return { left: length, wait: r instanceof Promise ? r : null };
+    return { left: length, wait };
   }
 
   private flush(): void | Promise<void> {
@@ -161,6 +161,10 @@ export class StreamTarget implements Target {
     };
     return r instanceof Promise ? r.then(close) : close();
   }
+}
+
+function promiseOf(r: void | Promise<void>): Promise<void> | null {
+  return r instanceof Promise ? r : null;
 }
 
 /** Options of `spool`. */

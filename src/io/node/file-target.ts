@@ -49,7 +49,7 @@ export function createFileTarget(path: string, options: FileTargetOptions = {}):
   let fd = -1;
   let temporary = "";
   try {
-    const final = destination(path);
+    const final = finalPath(path);
     const old = fs.statSync(final, { throwIfNoEntry: false });
     if (old !== undefined) refuseExisting(old, final, label, options.replace ?? true);
     const mode = old === undefined ? (options.mode ?? 0o666) : old.mode & 0o777;
@@ -65,8 +65,8 @@ export function createFileTarget(path: string, options: FileTargetOptions = {}):
   }
 }
 
-/** Follows symbolic links at the name itself, also ones that point nowhere yet. */
-function destination(path: string): string {
+/** The path a file at `path` really gets: links at the name itself are followed, also where they point nowhere yet. */
+export function finalPath(path: string): string {
   let at = resolve(path);
   for (let i = 0; i < MAX_LINKS; i++) {
     const st = fs.lstatSync(at, { throwIfNoEntry: false });

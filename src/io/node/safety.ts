@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { RefusedError } from "../../errors.ts";
 import {
   deviceId,
@@ -15,6 +15,7 @@ import {
   slavesOf,
 } from "./block-device.ts";
 import { closeQuietly } from "./file-io.ts";
+import { finalPath } from "./file-target.ts";
 import { codeOf, hostError } from "./host-error.ts";
 import { mounts, sameFile, statOf, swaps } from "./mounts.ts";
 
@@ -200,10 +201,11 @@ function refuseUsedFile(path: string, st: fs.BigIntStats, host: HostRoots): void
 function refuseFull(path: string, needed: number): void {
   let free: number;
   try {
-    const s = fs.statfsSync(dirname(fs.existsSync(path) ? fs.realpathSync(path) : resolve(path)));
+    const s = fs.statfsSync(dirname(finalPath(path)));
     // Filesystems without blocks of their own (some FUSE ones) say 0 of 0.
     if (s.blocks === 0) return;
-    free = s.bavail * s.bsize;
+    // Part of an ext filesystem is kept for root.
+    free = (process.getuid?.() === 0 ? s.bfree : s.bavail) * s.bsize;
   } catch (error) {
     if (codeOf(error) === "ENOSYS") return;
     throw hostError(error, path, "cannot create");

@@ -40,7 +40,10 @@ for (const kind of ["sync", "async"] as const)
     t.is(s.label, "disk");
     const into = new Uint8Array(10);
     t.is(await s.read(into, 0), 10);
-    t.deepEqual([...into], Array.from({ length: 10 }, (_, i) => (250 + i) & 255));
+    t.deepEqual(
+      [...into],
+      Array.from({ length: 10 }, (_, i) => (250 + i) & 255),
+    );
     t.is(await s.read(into, 495), 5);
     t.is(await s.read(into, 500), 0);
     const runs = await s.map(20, 500);

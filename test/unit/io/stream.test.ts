@@ -12,15 +12,13 @@ function keeping(async: boolean) {
   const turn = () => new Promise<void>((done) => setImmediate(done));
   const sink: Sink = {
     write(bytes) {
-      if (!async) {
-        pieces.push(bytes.slice());
-        return;
-      }
-      return turn().then(() => void pieces.push(bytes.slice()));
+      if (async) return turn().then(() => void pieces.push(bytes.slice()));
+      pieces.push(bytes.slice());
+      return undefined;
     },
     close() {
       ends.push("close");
-      if (async) return turn();
+      return async ? turn() : undefined;
     },
     abort: () => void ends.push("abort"),
   };

@@ -24,9 +24,9 @@ test("names are relative to the folder of the image that holds them", async (t) 
   t.is(middle.size, 2);
   const bottom = await gate(ask(middle.label, "bottom", 2));
   t.is(bottom.size, 3);
-  const absolute = await gate(ask(bottom.label, `file:${join(dir, "sub", "bottom")}`.replace("bottom", "x"), 3)).catch(
-    (e) => e.code,
-  );
+  const absolute = await gate(
+    ask(bottom.label, `file:${join(dir, "sub", "bottom")}`.replace("bottom", "x"), 3),
+  ).catch((e) => e.code);
   t.is(absolute, "ENOENT");
   for (const s of [middle, bottom]) await s.close();
 });

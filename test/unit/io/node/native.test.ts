@@ -79,7 +79,10 @@ test.serial("the kernel copies between files, at any offset", (t) => {
   t.is(copyRange(a, 777, b, 3, 50_000), 50_000);
   t.is(copyRange(a, 100_000, b, 3, 10), 0);
   t.true(
-    fs.readFileSync(join(dir, "b")).subarray(3).equals(fs.readFileSync(join(dir, "a")).subarray(777, 50_777)),
+    fs
+      .readFileSync(join(dir, "b"))
+      .subarray(3)
+      .equals(fs.readFileSync(join(dir, "a")).subarray(777, 50_777)),
   );
   fs.closeSync(a);
   fs.closeSync(b);
