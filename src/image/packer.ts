@@ -15,6 +15,11 @@ export interface WriteList {
 export interface Packer {
   /** Unit of allocation, bytes: the cluster. */
   readonly clusterSize: number;
+  /**
+   * Chunks must begin and end at multiples of this many guest bytes (a multiple of the cluster; the guest's end too), or
+   * the layout may depend on how the guest is cut. Absent: the cluster.
+   */
+  readonly chunkUnit?: number;
   /** Guest size in bytes (the last cluster may be short of source bytes; it is padded with zeros). */
   readonly guestSize: number;
   /** Everything that changes; replaceable by a shared array of the same length before the first call. */

@@ -1,0 +1,86 @@
+import { FormatError } from "../errors.ts";
+import type { Codecs, DeflateOptions } from "./codecs.ts";
+import { DEFLATE_STREAM } from "./codecs.ts";
+import { zstdFrames } from "./zstd-frame.ts";
+
+type Pako = typeof import("pako");
+
+interface ZstdSimple {
+  decompress(bytes: Uint8Array): Uint8Array | null | undefined;
+}
+interface ZstdModule {
+  ZstdCodec: { run(ready: (binding: { Simple: new () => ZstdSimple }) => void): void };
+}
+
+let pako: Pako | null = null;
+let pakoLoading: Promise<Pako> | null = null;
+let zstd: ZstdSimple | null = null;
+let zstdLoading: Promise<ZstdSimple> | null = null;
+
+function loadPako(): Promise<Pako> {
+  pakoLoading ??= import("pako").then((m) => (pako = m));
+  return pakoLoading;
+}
+
+function loadZstd(): Promise<ZstdSimple> {
+  zstdLoading ??= (async () => {
+    // @ts-expect-error the package has no types
+    const m = (await import("zstd-codec")) as ZstdModule & { default?: ZstdModule };
+    const { ZstdCodec } = m.default ?? m;
+    return new Promise<ZstdSimple>((done) => {
+      ZstdCodec.run((binding) => {
+        zstd = new binding.Simple();
+        done(zstd);
+      });
+    });
+  })();
+  return zstdLoading;
+}
+
+function inflateWith(p: Pako, input: Uint8Array, size: number): Uint8Array {
+  const inflate = new p.Inflate({ raw: true, windowBits: 15, chunkSize: Math.max(size, 64) });
+  let out: Uint8Array | null = null;
+  const enough = {};
+  // The first chunk comes when `size` bytes are out or the stream ends: more than that is never produced.
+  inflate.onData = (chunk: Uint8Array) => {
+    out = chunk;
+    throw enough;
+  };
+  try {
+    inflate.push(input, p.Z_SYNC_FLUSH);
+  } catch (e) {
+    if (e !== enough) throw e;
+  }
+  const got = out as Uint8Array | null;
+  if (got !== null && got.length >= size) return got.subarray(0, size);
+  if (inflate.err !== 0) throw new FormatError(DEFLATE_STREAM, -1, inflate.msg || `damaged (${inflate.err})`);
+  throw new FormatError(DEFLATE_STREAM, -1, `ends after ${got === null ? 0 : got.length} of ${size} bytes`);
+}
+
+function zstdWith(simple: ZstdSimple, input: Uint8Array, size: number): Uint8Array {
+  return zstdFrames(input, size, (frame) => {
+    try {
+      return simple.decompress(frame) ?? null;
+    } catch (e) {
+      // The codec throws strings when its fixed heap is used up.
+      throw new FormatError("zstd frame", -1, e instanceof Error ? e.message : String(e));
+    }
+  });
+}
+
+function deflateWith(p: Pako, input: Uint8Array, options: DeflateOptions): Uint8Array {
+  // The hash of zlib before 1.2.14: the bytes that qemu-img and btrfs-image write.
+  return p.deflateRaw(input, { ...options, legacyHash: true } as Parameters<Pako["deflateRaw"]>[1]);
+}
+
+/** Codecs in JavaScript and WebAssembly alone: pako and zstd-codec, each loaded at its first use. */
+export const portableCodecs: Codecs = {
+  inflateRaw: (input, size) =>
+    pako === null ? loadPako().then((p) => inflateWith(p, input, size)) : inflateWith(pako, input, size),
+  deflateRaw: (input, options) =>
+    pako === null
+      ? loadPako().then((p) => deflateWith(p, input, options))
+      : deflateWith(pako, input, options),
+  zstd: (input, size) =>
+    zstd === null ? loadZstd().then((z) => zstdWith(z, input, size)) : zstdWith(zstd, input, size),
+};

@@ -1,0 +1,291 @@
+import { UnsupportedError } from "../../errors.ts";
+import type { PackerSpec, WriteList } from "../packer.ts";
+import { Allocator, BLOCKS_AT } from "./allocator.ts";
+import { L2Segment } from "./entries.ts";
+import { qemuHeader } from "./header-writer.ts";
+import { COPIED_HIGH, LIMIT } from "./layout.ts";
+import type { StreamablePacker } from "./meta-index.ts";
+import { finishAll } from "./meta-index.ts";
+
+/** qemu-img converts in buffers of this many bytes; a request to the image never spans two. */
+const BUFFER = 2 * 1024 * 1024;
+/** Runs of zeros shorter than this are stored. */
+const ZERO_UNIT = 4096;
+
+// State behind the allocator's: scalars, then the L1 table in bytes.
+const READY = 0;
+const L1_AT = 1;
+/** The request that the last chunk ended in: its first host cluster, clusters so far, guest cluster to go on at. */
+const OPEN_AT = 2;
+const OPEN_COUNT = 3;
+const OPEN_NEXT = 4;
+const SCALARS = 8;
+
+/**
+ * The layout of `qemu-img convert -O qcow2` (7.2, in-order writes, a source without holes): header, refcount table, first
+ * refcount block, L1 table, then L2 tables and data as they come. Non-zero clusters are stored; with clusters below
+ * 4 KiB, whole 4 KiB units.
+ *
+ * Chunks must begin at multiples of `chunkUnit` for the bytes to be qemu's (and the same however the guest is cut);
+ * any other cut gives a valid image too.
+ */
+export class QemuPacker implements StreamablePacker {
+  readonly clusterSize: number;
+  readonly guestSize: number;
+  readonly chunkUnit: number;
+  private readonly spec: Extract<PackerSpec, { kind: "qemu" }>;
+  private readonly bits: number;
+  private readonly clusters: number;
+  private readonly l1Entries: number;
+  private readonly l2Entries: number;
+  /** Clusters of one buffer, and of one zero unit. */
+  private readonly perBuffer: number;
+  private readonly perUnit: number;
+  /** True where requests may be placed before their end is known: the refcount table can never move. */
+  private readonly eager: boolean;
+  private readonly space: Allocator;
+  private readonly scalars: number;
+  private readonly l1: number;
+  private readonly segment: L2Segment;
+  private units = new Uint32Array(256);
+  private array: Float64Array;
+
+  constructor(spec: Extract<PackerSpec, { kind: "qemu" }>) {
+    const cs = spec.clusterSize;
+    this.spec = spec;
+    this.clusterSize = cs;
+    this.guestSize = spec.guestSize;
+    this.bits = Math.log2(cs);
+    this.clusters = Math.ceil(spec.guestSize / cs);
+    this.l2Entries = cs / 8;
+    this.l1Entries = Math.ceil(this.clusters / this.l2Entries);
+    if (this.l1Entries * 8 > LIMIT.l1)
+      throw new UnsupportedError(`qcow2: ${spec.guestSize} bytes are too many for clusters of ${cs}`);
+    this.perBuffer = Math.max(1, BUFFER / cs);
+    this.perUnit = Math.max(1, ZERO_UNIT / cs);
+    const perBlock = (cs * 8) / 2 ** spec.refcountOrder;
+    const fixed = this.clusters + this.l1Entries + Math.ceil((this.l1Entries * 8) / cs) + 8;
+    let blocks = 0;
+    for (let last = -1; last !== blocks; ) {
+      last = blocks;
+      blocks = Math.ceil((fixed + blocks + 4 * Math.ceil((blocks * 8) / cs)) / perBlock);
+    }
+    this.eager = blocks <= this.l2Entries;
+    this.chunkUnit = this.eager ? Math.max(cs, ZERO_UNIT) : Math.max(cs, BUFFER);
+    const slots = this.eager ? this.l2Entries : Math.ceil(blocks * 1.1) + 64;
+    this.space = new Allocator(cs, spec.refcountOrder, Math.min(slots, LIMIT.refcountTable / 8));
+    this.scalars = this.space.length;
+    this.l1 = this.scalars + SCALARS;
+    this.array = new Float64Array(this.l1 + this.l1Entries);
+    this.space.state = this.array;
+    this.segment = new L2Segment(this.l2Entries);
+    // A header that does not fit must fail before any data moves.
+    this.header();
+  }
+
+  get state(): Float64Array {
+    return this.array;
+  }
+
+  set state(array: Float64Array) {
+    this.array = array;
+    this.space.state = array;
+  }
+
+  private begin(): void {
+    const s = this.array;
+    this.space.begin();
+    s[this.scalars + READY] = 1;
+    const l1Clusters = Math.ceil((this.l1Entries * 8) / this.clusterSize);
+    s[this.scalars + L1_AT] = l1Clusters > 0 ? this.space.take(l1Clusters) : this.space.next;
+  }
+
+  place(base: number, runs: Uint32Array, count: number, out: WriteList): void {
+    const s = this.array;
+    if (s[this.scalars + READY] === 0) this.begin();
+    let open = -1;
+    const rounded = this.perUnit > 1 ? this.round(base, runs, count) : null;
+    const list = rounded === null ? runs : this.units;
+    const pairs = rounded ?? count;
+    for (let r = 0; r < pairs; r++) {
+      const to = base + list[2 * r] + list[2 * r + 1];
+      for (let guest = base + list[2 * r]; guest < to; ) {
+        const end = Math.min(to, (Math.floor(guest / this.perBuffer) + 1) * this.perBuffer);
+        const cut = end === to && r === pairs - 1 && end % this.perBuffer !== 0;
+        open = this.request(guest, end, cut, open, out);
+        guest = end;
+      }
+    }
+    if (open >= 0) this.segment.flush(s[this.l1 + open], out);
+  }
+
+  /** Places one request [guest, end); `cut`: the next chunk may go on with it. Returns the L1 index of the open segment. */
+  private request(guest: number, end: number, cut: boolean, open: number, out: WriteList): number {
+    const { array: s, space, l2Entries, segment, scalars } = this;
+    const cs = this.clusterSize;
+    let host = -1;
+    if (s[scalars + OPEN_COUNT] > 0 && s[scalars + OPEN_NEXT] !== guest) this.closeRequest();
+    while (guest < end) {
+      const l1 = Math.floor(guest / l2Entries);
+      const index = guest - l1 * l2Entries;
+      if (l1 !== open) {
+        if (open >= 0) segment.flush(s[this.l1 + open], out);
+        open = l1;
+      }
+      const n = Math.min(end - guest, l2Entries - index);
+      let at: number;
+      let got = n;
+      if (s[scalars + OPEN_COUNT] > 0) {
+        at = s[scalars + OPEN_AT] + s[scalars + OPEN_COUNT];
+        this.extend(n, guest + n);
+        if (!(cut && guest + n === end) || index + n === l2Entries) this.closeRequest();
+      } else {
+        if (s[this.l1 + l1] === 0) s[this.l1 + l1] = space.take(1) * cs;
+        if (cut && this.eager && guest + n === end && index + n < l2Entries) {
+          at = space.next;
+          s[scalars + OPEN_AT] = at;
+          this.extend(n, guest + n);
+        } else if (host < 0) at = space.take(n);
+        else {
+          at = host;
+          got = space.takeAt(host, n);
+          if (got === 0) {
+            host = -1;
+            continue;
+          }
+        }
+      }
+      out.data(guest * cs, at * cs, got * cs);
+      segment.set(index, got, at * cs, cs);
+      host = at + got;
+      guest += got;
+    }
+    return open;
+  }
+
+  private extend(n: number, next: number): void {
+    const s = this.array;
+    s[this.scalars + OPEN_COUNT] += n;
+    s[this.scalars + OPEN_NEXT] = next;
+  }
+
+  /** The open request is over: takes its clusters, and the refcount block that may follow them. */
+  private closeRequest(): void {
+    const s = this.array;
+    const n = s[this.scalars + OPEN_COUNT];
+    s[this.scalars + OPEN_COUNT] = 0;
+    if (n > 0 && this.space.take(n) !== s[this.scalars + OPEN_AT])
+      throw new RangeError("qcow2 packer: an open request was moved");
+  }
+
+  /** Widens runs to whole zero units, into `units`; returns their number. */
+  private round(base: number, runs: Uint32Array, count: number): number {
+    if (this.units.length < count * 2) this.units = new Uint32Array(count * 4);
+    const { units, perUnit } = this;
+    let n = 0;
+    for (let r = 0; r < count; r++) {
+      const first = base + runs[2 * r];
+      let from = first - (first % perUnit) - base;
+      if (from < 0) from = 0;
+      const last = first + runs[2 * r + 1];
+      const to = Math.min(Math.ceil(last / perUnit) * perUnit, this.clusters) - base;
+      if (n > 0 && units[2 * n - 2] + units[2 * n - 1] >= from) units[2 * n - 1] = to - units[2 * n - 2];
+      else {
+        units[2 * n] = from;
+        units[2 * n + 1] = to - from;
+        n++;
+      }
+    }
+    return n;
+  }
+
+  private header(): Uint8Array {
+    const cs = this.clusterSize;
+    return qemuHeader({
+      version: this.spec.version,
+      clusterBits: this.bits,
+      size: Math.ceil(this.guestSize / 512) * 512,
+      l1Entries: this.l1Entries,
+      l1Offset: this.array[this.scalars + L1_AT] * cs,
+      tableOffset: this.space.table * cs,
+      tableClusters: this.space.tableClusters,
+      refcountOrder: this.spec.refcountOrder,
+      backingFile: this.spec.backingFile,
+      backingFormat: this.spec.backingFormat,
+    });
+  }
+
+  settle(): number {
+    if (this.array[this.scalars + READY] === 0) this.begin();
+    this.closeRequest();
+    const cs = this.clusterSize;
+    // An L1 table at the very end is written without padding.
+    const l1End = this.array[this.scalars + L1_AT] * cs + this.l1Entries * 8;
+    const end = this.space.end * cs;
+    return end - l1End < cs && end >= l1End ? l1End : end;
+  }
+
+  heads(out: WriteList): void {
+    const { array: s, space } = this;
+    const cs = this.clusterSize;
+    out.meta(0, this.header());
+    this.entries(this.l1, this.l1Entries, COPIED_HIGH, 1, s[this.scalars + L1_AT] * cs, out);
+    this.entries(BLOCKS_AT, space.blocks, 0, cs, space.table * cs, out);
+    space.stale((cluster, from, entries) => this.entries(BLOCKS_AT + from, entries, 0, cs, cluster * cs, out));
+  }
+
+  /** Writes `count` entries of the state, times `unit`, as table entries at `target`. */
+  private entries(
+    from: number,
+    count: number,
+    flags: number,
+    unit: number,
+    target: number,
+    out: WriteList,
+  ): void {
+    const most = 8192;
+    const bytes = new Uint8Array(Math.min(count, most) * 8);
+    const view = new DataView(bytes.buffer);
+    for (let done = 0; done < count; done += most) {
+      const n = Math.min(most, count - done);
+      for (let i = 0; i < n; i++) {
+        const v = this.array[from + done + i] * unit;
+        const high = Math.floor(v / 0x100000000);
+        view.setUint32(i * 8, v === 0 ? 0 : high | flags);
+        view.setUint32(i * 8 + 4, v - high * 0x100000000);
+      }
+      out.meta(target + done * 8, bytes.subarray(0, n * 8));
+    }
+  }
+
+  refcountBlocks(): number {
+    return this.space.blocks;
+  }
+
+  refcountBlockAt(i: number): number {
+    return this.space.blockAt(i) * this.clusterSize;
+  }
+
+  renderRefcountBlock(i: number, into: Uint8Array): void {
+    const width = 2 ** this.spec.refcountOrder;
+    const first = i * this.space.perBlock;
+    into.fill(0);
+    this.space.taken(first, first + this.space.perBlock, (from, to) => {
+      if (width >= 8) {
+        const step = width / 8;
+        for (let p = (from - first + 1) * step - 1, last = (to - first) * step; p < last; p += step) into[p] = 1;
+      } else {
+        // Entries fill a byte from its low bits.
+        for (let c = from - first; c < to - first; c++) into[(c * width) >>> 3] |= 1 << ((c * width) & 7);
+      }
+    });
+  }
+
+  l2At(guest: number): number {
+    return this.array[this.l1 + Math.floor(guest / this.l2Entries)];
+  }
+
+  finish(out: WriteList): number {
+    return finishAll(this, out);
+  }
+}

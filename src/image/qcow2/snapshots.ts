@@ -1,0 +1,70 @@
+import { u16be, u32be, u64be } from "../../bytes/endian.ts";
+import { FormatError } from "../../errors.ts";
+import type { Source } from "../../io/source.ts";
+import type { Qcow2Header } from "./header.ts";
+import { LIMIT, SNAPSHOT } from "./layout.ts";
+
+/** An internal snapshot, as its table entry describes it. Sizes in bytes. */
+export interface Snapshot {
+  readonly id: string;
+  readonly name: string;
+  readonly l1Offset: number;
+  readonly l1Entries: number;
+  /** Seconds since 1970. */
+  readonly seconds: number;
+  readonly vmStateSize: number;
+  readonly diskSize: number;
+}
+
+const STRUCTURE = "qcow2 snapshot table";
+const PIECE = 65536;
+/** Longest entry: the fixed part, extra data, id and name. */
+const LONGEST = SNAPSHOT.fixed + LIMIT.snapshotExtra + 2 * 65535 + 8;
+
+/** Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits. */
+export async function readSnapshots(source: Source, header: Qcow2Header): Promise<Snapshot[]> {
+  const list: Snapshot[] = [];
+  const decoder = new TextDecoder();
+  let buffer = new Uint8Array(0);
+  let at = header.snapshotsOffset;
+  let base = at;
+  /** The bytes [at, at + length) of the image, or null where the file ends before. */
+  const bytes = async (length: number): Promise<Uint8Array | null> => {
+    if (at < base || at + length > base + buffer.length) {
+      const wider = new Uint8Array(Math.min(Math.max(PIECE, length), LONGEST));
+      const r = source.read(wider, at);
+      const n = r instanceof Promise ? await r : r;
+      buffer = wider.subarray(0, n);
+      base = at;
+    }
+    return at + length > base + buffer.length ? null : buffer.subarray(at - base, at - base + length);
+  };
+  for (let i = 0; i < header.snapshots; i++) {
+    at = Math.ceil(at / 8) * 8;
+    const fixed = await bytes(SNAPSHOT.fixed);
+    if (fixed === null) throw new FormatError(STRUCTURE, at, `entry ${i} lies beyond the end of the file`);
+    const extra = u32be(fixed, SNAPSHOT.extraLength);
+    const idLength = u16be(fixed, SNAPSHOT.idLength);
+    const nameLength = u16be(fixed, SNAPSHOT.nameLength);
+    if (extra > LIMIT.snapshotExtra) throw new FormatError(STRUCTURE, at, `${extra} bytes of extra data`);
+    const length = SNAPSHOT.fixed + extra + idLength + nameLength;
+    const entry = await bytes(length);
+    if (entry === null) throw new FormatError(STRUCTURE, at, `entry ${i} is cut short`);
+    const l1Entries = u32be(entry, SNAPSHOT.l1Entries);
+    if (l1Entries * 8 > LIMIT.l1) throw new FormatError(STRUCTURE, at, `L1 table of ${l1Entries} entries`);
+    const id = SNAPSHOT.fixed + extra;
+    list.push({
+      id: decoder.decode(entry.subarray(id, id + idLength)),
+      name: decoder.decode(entry.subarray(id + idLength, id + idLength + nameLength)),
+      l1Offset: u64be(entry, SNAPSHOT.l1Offset),
+      l1Entries,
+      seconds: u32be(entry, SNAPSHOT.seconds),
+      vmStateSize:
+        extra >= 8 ? u64be(entry, SNAPSHOT.extraVmStateSize) : u32be(entry, SNAPSHOT.vmStateSize32),
+      diskSize: extra >= 16 ? u64be(entry, SNAPSHOT.extraDiskSize) : header.size,
+    });
+    at += length;
+    if (at - header.snapshotsOffset > LIMIT.snapshotTable) throw new FormatError(STRUCTURE, at, "too large");
+  }
+  return list;
+}
