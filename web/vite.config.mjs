@@ -26,6 +26,21 @@ function precache() {
   };
 }
 
+const NOTHING = "\0imprint-nothing";
+
+/** zstd-codec without its asm.js twin (every browser that runs the engine has WebAssembly) and its use of Node modules. */
+function zstdForBrowsers() {
+  return {
+    name: "imprint-zstd",
+    enforce: "pre",
+    resolveId(id, importer) {
+      if (!importer?.includes("/zstd-codec/")) return null;
+      return /^(fs|path|crypto)$|\/zstd-codec-binding\.js$/.test(id) ? NOTHING : null;
+    },
+    load: (id) => (id === NOTHING ? "module.exports = {};" : null),
+  };
+}
+
 /** The page: static files that work from any folder of any server, with no code from strings and no inlined assets. */
 export default defineConfig({
   root: here("."),
@@ -47,5 +62,5 @@ export default defineConfig({
       },
     },
   },
-  worker: { format: "es" },
+  worker: { format: "es", plugins: () => [zstdForBrowsers()] },
 });

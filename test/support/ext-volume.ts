@@ -25,7 +25,21 @@ export async function extVolume(dir: string, name: string, size: number): Promis
   const file = join(dir, name);
   writeFileSync(file, "");
   truncateSync(file, size);
-  await must("mke2fs", ["-q", "-F", "-t", "ext4", "-L", "page-test", "-U", UUID, "-d", tree, file]);
+  await must("mke2fs", [
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-b",
+    "4096",
+    "-L",
+    "page-test",
+    "-U",
+    UUID,
+    "-d",
+    tree,
+    file,
+  ]);
   return file;
 }
 
