@@ -41,7 +41,8 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
   try {
     container = await m.openContainer(file, { gate: m.fileGate(), format: options.format ?? "auto" });
     if (options.partition == null) return { source: container, close };
-    const { partitions } = await m.readPartitionTable(container);
+    const { readPartitionTable } = await import("../../src/fs/partition/table.ts");
+    const { partitions } = await readPartitionTable(container);
     const found = partitions.find((p) => p.number === options.partition);
     if (found === undefined)
       throw new ImprintError("EPARTITION", `${name}: has no partition ${options.partition}`);

@@ -1,7 +1,6 @@
 import { statSync } from "node:fs";
 import { isatty } from "node:tty";
 import type { OutputFormat, Qcow2Options } from "../../src/engine/api.ts";
-import { openVolume } from "../../src/engine/open.ts";
 import { RefusedError } from "../../src/errors.ts";
 import type { Target } from "../../src/io/target.ts";
 import type { OptionSpec } from "../getopt.ts";
@@ -94,7 +93,7 @@ export async function openOutput(path: string, settings: OutputSettings): Promis
 const EMPTY_BYTES = 1 << 20;
 
 async function refuseUsedDevice(path: string): Promise<void> {
-  const { openFileSource } = await import("../../src/node.ts");
+  const { openFileSource, openVolume } = await import("../../src/node.ts");
   const device = openFileSource(path);
   try {
     const volume = await openVolume(device);

@@ -84,7 +84,8 @@ export type ParseResult =
   | { readonly kind: "usage"; readonly message: string | null }
   /** A refused combination. */
   | { readonly kind: "error"; readonly message: string }
-  | { readonly kind: "help" | "version" };
+  | { readonly kind: "help" }
+  | { readonly kind: "version" };
 
 /** Reads the command line and refuses what native e2image refuses, in its order. */
 export function parseE2image(args: readonly string[], posix: boolean): ParseResult {

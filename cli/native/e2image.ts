@@ -25,12 +25,9 @@ class Failure extends Error {}
 /** The command line of e2image(8). */
 export async function run(program: string, args: readonly string[]): Promise<number> {
   const parsed = parseE2image(args, process.env["POSIXLY_CORRECT"] !== undefined);
-  if (parsed.kind === "version") {
-    print(`e2image (imprint ${version()})\n`);
-    return 0;
-  }
-  if (parsed.kind === "help") {
-    print(`${usage(program)}\nOptions:\n${describeOptions(OPTIONS)}`);
+  if (parsed.kind === "version" || parsed.kind === "help") {
+    const help = `${usage(program)}\nOptions:\n${describeOptions(OPTIONS)}`;
+    print(parsed.kind === "help" ? help : `e2image (imprint ${version()})\n`);
     return 0;
   }
   printError(`e2image (imprint ${version()})\n`);
@@ -80,12 +77,13 @@ Use -f option if you really want to do that.
   }
   try {
     if (o.type === "raw" && (await isQcow2(file))) return await qcow2ToRaw(o, o.target);
+    const { openExt } = await import("../../src/fs/ext/volume.ts");
     let source: Source;
     let volume: Volume;
     try {
       source =
         o.sourceOffset === 0 ? file : m.slice(file, o.sourceOffset, Math.max(0, file.size - o.sourceOffset));
-      volume = await m.openExt(source, { superblock: o.superblock, blockSize: o.blocksize });
+      volume = await openExt(source, { superblock: o.superblock, blockSize: o.blocksize });
     } catch (error) {
       return noFilesystem(program, o, error);
     }
@@ -229,7 +227,7 @@ async function copySelected(
   const { blockSize } = volume;
   let readable = source;
   if (o.ignoreReadErrors)
-    readable = new m.TolerantSource(source, blockSize, (at, error) =>
+    readable = new m.TolerantSource(source, volume.size, blockSize, (at, error) =>
       printError(
         `${programName(program)}: ${nativeText(error)} error reading block ${Math.floor(at / blockSize)}\n`,
       ),

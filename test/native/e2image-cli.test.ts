@@ -1,0 +1,377 @@
+// The command line of our e2image against the native one: refusals, messages, exit codes, -n, -c, -p, devices.
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import test, { type ExecutionContext } from "ava";
+import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
+import { noise } from "../support/ext-tree.ts";
+import { attach, mount, scratch } from "../support/host.ts";
+import { bytesDifference, fileDifference, imprint, must, type Outcome, run } from "../support/native.ts";
+
+const image = (): Promise<string> => shapeImage(shapeNamed("ext4-1k"));
+
+interface Said {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** What a run said, with the banner and the name it was called by taken out. */
+function said(r: Outcome): Said {
+  return {
+    code: r.code,
+    stdout: r.stdout.toString("latin1"),
+    stderr: r.stderr.replace(/^e2image [^\n]*\n/, "").replaceAll("imprint e2image", "e2image"),
+  };
+}
+
+/** A folder with the inputs the tables name, and nothing else. */
+async function inputs(t: ExecutionContext): Promise<string> {
+  const dir = scratch(t, "e2image-cli");
+  copyFileSync(await image(), join(dir, "a.img"));
+  writeFileSync(join(dir, "junk"), noise(1, 100_000));
+  writeFileSync(join(dir, "zeros"), new Uint8Array(1 << 20));
+  writeFileSync(join(dir, "empty"), "");
+  return dir;
+}
+
+/** Native and ours with the same arguments, each in its own copy of the inputs. */
+async function both(
+  t: ExecutionContext,
+  args: readonly string[],
+  prepare: (dir: string) => void = () => {},
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ native: Said; ours: Said; nativeDir: string; oursDir: string }> {
+  const [nativeDir, oursDir] = [await inputs(t), await inputs(t)];
+  prepare(nativeDir);
+  prepare(oursDir);
+  const native = said(await run("e2image", args, { cwd: nativeDir, env }));
+  const ours = said(await imprint(["e2image", ...args], { cwd: oursDir, env }));
+  return { native, ours, nativeDir, oursDir };
+}
+
+const REFUSALS: readonly string[] = [
+  "",
+  "-r",
+  "-r -r a.img out",
+  "-rQ a.img out",
+  "-Qr a.img out",
+  "-Q -r -z a.img out",
+  "-z",
+  "-rz a.img out",
+  "-r -o",
+  "-rb",
+  "-r a.img",
+  "-r a.img out extra",
+  "-r -o 0 a.img",
+  "-r -o 1024 a.img",
+  "-ra -o xyz a.img",
+  "-a a.img out",
+  "-ca a.img out",
+  "-b 8193 a.img out",
+  "-b 8193 -B 1024 a.img out",
+  "-Q -o 1024 a.img out",
+  "-Q -O 1024 a.img out",
+  "-o 1024 a.img",
+  "-O 1024 a.img out",
+  "-aO1024 a.img out",
+  "-I -r a.img out",
+  "-IQ a.img out",
+  "-r nosuch out",
+  "-Q nosuch out",
+  "-r nosuch/x out",
+  "-r a.img/x out",
+  "-r junk out",
+  "-Q junk out",
+  "-r zeros out",
+  "-r empty out",
+  "-r /proc out",
+  "-ra -o 1 a.img out",
+  "-ra -o 99999999 a.img out",
+  "-r -o 0x400 a.img out",
+  "-r -o 02000 a.img out",
+  "-r -B 2048 a.img out",
+  "-Q -B 4096 a.img out",
+  "-r -b 8193 a.img out",
+  "-r -b 5 -B 1024 a.img out",
+  "-r -b 99999999 -B 1024 a.img out",
+  "-r a.img nosuch/out",
+  "-Q a.img nosuch/out",
+  "-r a.img junk/out",
+  "-r a.img .",
+  "-Q a.img /",
+  "-Q -c a.img out",
+  "-Qp a.img out",
+  "-Qcp a.img out",
+  "-r -c a.img -",
+  "-rca a.img -",
+];
+
+for (const line of REFUSALS)
+  test(`refused alike: e2image ${line}`, async (t) => {
+    const args = line === "" ? [] : line.split(" ");
+    const { native, ours, oursDir } = await both(t, args);
+    t.is(ours.code, 1);
+    t.deepEqual(ours, native);
+    t.deepEqual(readdirSync(oursDir).sort(), ["a.img", "empty", "junk", "zeros"], "nothing is left behind");
+  });
+
+const SAME: readonly (readonly [string, string])[] = [
+  ["-rn a.img out", "a list of blocks"],
+  ["-ran a.img out", "with data"],
+  ["-rn a.img -", "for a stream, zeros too"],
+  ["-ranO 65536 a.img out", "at an offset"],
+  ["-rp a.img out", "progress"],
+  ["-rap a.img out", "progress with data"],
+  ["-r -p -O 4096 a.img out", "progress at an offset"],
+  ["-rpn a.img out", "progress of a list"],
+  ["-r -B 1024 a.img out", "the right block size"],
+  ["-B 1024 -b 8193 -r a.img out", "a backup superblock"],
+  ["a.img -r out", "operands first"],
+  ["-r -o xyz a.img out", "a number that is none"],
+  ["-r -- a.img out", "the end of the options"],
+  ["-raf a.img out", "force where nothing is mounted"],
+];
+
+for (const [line, what] of SAME)
+  test(`${what}: e2image ${line}`, async (t) => {
+    const { native, ours, nativeDir, oursDir } = await both(t, line.split(" "));
+    t.is(ours.code, 0);
+    t.deepEqual(ours, native);
+    const written = existsSync(join(oursDir, "out"));
+    t.is(written, !/^-\w*n/.test(line), "a list creates nothing");
+    if (written) t.is(fileDifference(join(oursDir, "out"), join(nativeDir, "out")), null);
+  });
+
+test("a list for QCOW2 names the blocks of data", async (t) => {
+  const { native, ours, oursDir } = await both(t, ["-Qan", "a.img", "out"]);
+  t.is(ours.code, 0);
+  const data = native.stdout.split("\n").filter((l) => l !== "Writing block 18446744073709551615");
+  t.deepEqual(ours.stdout.split("\n"), data);
+  t.false(existsSync(join(oursDir, "out")));
+});
+
+test("POSIXLY_CORRECT ends the options at the first operand", async (t) => {
+  const { native, ours } = await both(t, ["a.img", "-r", "out"], undefined, { POSIXLY_CORRECT: "1" });
+  t.deepEqual(ours, native);
+  t.is(ours.code, 1);
+});
+
+const COMPARED: readonly (readonly [string, readonly string[], (dir: string) => void])[] = [
+  ["all the same", ["-rc"], (dir) => copyFileSync(join(dir, "a.img"), join(dir, "out"))],
+  ["all the same with data", ["-rac"], (dir) => copyFileSync(join(dir, "a.img"), join(dir, "out"))],
+  [
+    "two blocks differ",
+    ["-rac"],
+    (dir) => {
+      const bytes = readFileSync(join(dir, "a.img"));
+      bytes.fill(0xaa, 67 * 1024 + 5, 68 * 1024 + 5);
+      writeFileSync(join(dir, "out"), bytes);
+    },
+  ],
+  ["nothing is the same", ["-rac"], (dir) => writeFileSync(join(dir, "out"), noise(9, 20 << 20))],
+  [
+    "shifted",
+    ["-rac", "-O", "1024"],
+    (dir) =>
+      writeFileSync(join(dir, "out"), Buffer.concat([readFileSync(join(dir, "a.img")), noise(3, 1024)])),
+  ],
+  ["with a list", ["-racn"], (dir) => writeFileSync(join(dir, "out"), noise(9, 20 << 20))],
+  ["with progress", ["-rcp"], (dir) => copyFileSync(join(dir, "a.img"), join(dir, "out"))],
+];
+
+for (const [what, flags, prepare] of COMPARED)
+  test(`-c counts and writes like native: ${what}`, async (t) => {
+    const { native, ours } = await both(t, [...flags, "a.img", "out"], prepare);
+    t.is(ours.code, 0);
+    t.deepEqual(ours, native);
+  });
+
+test("-c leaves the image that a fresh run writes, whatever was there", async (t) => {
+  const dir = await inputs(t);
+  await must("e2image", ["-r", "a.img", "fresh"], { cwd: dir });
+  const size = readFileSync(join(dir, "fresh")).length;
+  for (const length of [0, 1000, 500_000, size, size + 5000]) {
+    writeFileSync(join(dir, "out"), noise(length, length));
+    const r = await imprint(["e2image", "-rc", "a.img", "out"], { cwd: dir, timeoutMs: 30_000 });
+    t.is(r.code, 0, r.stderr);
+    t.is(fileDifference(join(dir, "fresh"), join(dir, "out")), null, `over ${length} bytes`);
+  }
+  rmSync(join(dir, "out"));
+  const r = await imprint(["e2image", "-rc", "a.img", "out"], { cwd: dir, timeoutMs: 30_000 });
+  t.deepEqual(said(r), { code: 0, stdout: "0 blocks already contained the data to be copied\n", stderr: "" });
+  t.is(fileDifference(join(dir, "fresh"), join(dir, "out")), null, "where nothing was");
+});
+
+test("a mounted source is refused unless it is read-only or -f is given", async (t) => {
+  const dir = await inputs(t);
+  const at = mount(t, join(dir, "mnt"), "-o", "loop", join(dir, "a.img"));
+  const ask = async (...args: string[]) => {
+    rmSync(join(dir, "out"), { force: true });
+    const native = said(await run("e2image", args, { cwd: dir }));
+    rmSync(join(dir, "out"), { force: true });
+    const ours = said(await imprint(["e2image", ...args], { cwd: dir }));
+    t.deepEqual(ours, native, args.join(" "));
+    return ours;
+  };
+  t.is((await ask("-r", "a.img", "out")).code, 1);
+  t.is((await ask("-IQ", "a.img", "out")).code, 1);
+  t.is((await ask("-rf", "a.img", "out")).code, 0);
+  await must("mount", ["-o", "remount,ro", at]);
+  t.is((await ask("-Q", "a.img", "out")).code, 0);
+});
+
+test("the environment of e2fsprogs decides the mount check", async (t) => {
+  const rw = await both(t, ["-r", "a.img", "out"], undefined, { EXT2FS_PRETEND_RW_MOUNT: "1" });
+  t.is(rw.ours.code, 1);
+  t.deepEqual(rw.ours, rw.native);
+  const ro = await both(t, ["-r", "a.img", "out"], undefined, { EXT2FS_PRETEND_RO_MOUNT: "1" });
+  t.is(ro.ours.code, 0);
+  t.deepEqual(ro.ours, ro.native);
+});
+
+for (const mode of ["-r", "-ra", "-Q", "-Qa"])
+  test(`a block device as output, ${mode}: the native bytes, but for the last one`, async (t) => {
+    const dir = await inputs(t);
+    const size = (readFileSync(join(dir, "a.img")).length + 4096) * (mode.startsWith("-Q") ? 2 : 1);
+    const filled = noise(4, size);
+    const devices: Buffer[] = [];
+    for (const tool of ["native", "ours"]) {
+      const file = join(dir, tool);
+      writeFileSync(file, filled);
+      const device = attach(t, file);
+      if (tool === "native") await must("e2image", [mode, "a.img", device], { cwd: dir });
+      else {
+        const r = await imprint(["e2image", mode, "a.img", device], { cwd: dir });
+        t.is(r.code, 0, r.stderr);
+      }
+      await must("blockdev", ["--flushbufs", device]);
+      devices.push(readFileSync(device));
+    }
+    const [native, ours] = devices;
+    const last = readFileSync(join(dir, "a.img")).length - 1;
+    if (mode === "-r") {
+      t.is(ours[last], filled[last], "the last byte is left alone");
+      native[last] = ours[last];
+    }
+    t.is(native.compare(ours), 0);
+  });
+
+test("a block device as source", async (t) => {
+  const dir = await inputs(t);
+  const device = attach(t, join(dir, "a.img"), "--read-only");
+  await must("e2image", ["-ra", device, "native"], { cwd: dir });
+  t.is((await imprint(["e2image", "-ra", device, "ours"], { cwd: dir })).code, 0);
+  t.is(fileDifference(join(dir, "native"), join(dir, "ours")), null);
+});
+
+const OURS: readonly (readonly [string, RegExp])[] = [
+  ["a.img out", /normal images/],
+  ["-I a.img out", /\(-I\) is not in this version yet/],
+  ["-rs a.img out", /\(-s\) is not in this version yet/],
+  ["-ra -O 4096 a.img", /moving a filesystem within a file is not in this version yet/],
+  ["-r --modern a.img out", /--modern is for QCOW2/],
+  ["-r --verify a.img -", /--verify/],
+  ["-r --wrong a.img out", /unrecognized option '--wrong'/],
+  ["-r --n a.img", /Usage/],
+  ["-r -o 0x20000000000001 a.img out", /2\^53/],
+  ["-r a.img a.img", /a\.img: is \(or holds, or lies on\) the source/],
+];
+
+for (const [line, message] of OURS)
+  test(`refused by ours: e2image ${line}`, async (t) => {
+    const dir = await inputs(t);
+    const r = await imprint(["e2image", ...line.split(" ")], { cwd: dir });
+    t.is(r.code, 1);
+    t.regex(r.stderr, message);
+    t.deepEqual(readdirSync(dir).sort(), ["a.img", "empty", "junk", "zeros"]);
+    t.is(fileDifference(await image(), join(dir, "a.img")), null);
+  });
+
+test("a mounted or attached destination is refused", async (t) => {
+  const dir = await inputs(t);
+  copyFileSync(join(dir, "a.img"), join(dir, "b.img"));
+  const device = attach(t, join(dir, "b.img"));
+  t.regex(
+    (await imprint(["e2image", "-r", "a.img", "b.img"], { cwd: dir })).stderr,
+    /b\.img: is attached to/,
+  );
+  mount(t, join(dir, "mnt"), device);
+  for (const target of [device, "b.img"]) {
+    const r = await imprint(["e2image", "-rf", "a.img", target], { cwd: dir });
+    t.is(r.code, 1);
+    t.regex(r.stderr, /is mounted on/);
+  }
+});
+
+test("a device that is too small is refused before anything is written", async (t) => {
+  const dir = await inputs(t);
+  writeFileSync(join(dir, "small"), noise(2, 1 << 20));
+  const device = attach(t, join(dir, "small"));
+  const r = await imprint(["e2image", "-r", "a.img", device], { cwd: dir });
+  t.is(r.code, 1);
+  t.regex(r.stderr, /holds 1048576 bytes/);
+  t.is(bytesDifference(join(dir, "small"), noise(2, 1 << 20)), null);
+});
+
+test("a source that ends early is an error, unless told otherwise", async (t) => {
+  const dir = await inputs(t);
+  await must("e2image", ["-ra", "a.img", "whole"], { cwd: dir });
+  const length = 6_000_000;
+  truncateSync(join(dir, "a.img"), length);
+  for (const mode of ["-ra", "-Qa"]) {
+    const r = await imprint(["e2image", mode, "a.img", "out"], { cwd: dir });
+    t.is(r.code, 1);
+    t.regex(r.stderr, /ends at byte 6000000/);
+    t.false(existsSync(join(dir, "out")));
+  }
+  const r = await imprint(["e2image", "-ra", "--ignore-read-errors", "a.img", "out"], { cwd: dir });
+  t.is(r.code, 0, r.stderr);
+  t.regex(r.stderr, /error reading block \d+\n/);
+  const whole = readFileSync(join(dir, "whole"));
+  whole.fill(0, length);
+  t.is(bytesDifference(join(dir, "out"), whole), null);
+});
+
+test("a QCOW2 source becomes raw, whatever its version, to a file and to a pipe", async (t) => {
+  const dir = await inputs(t);
+  for (const [name, options] of [
+    ["v3.qcow2", ["-c"]],
+    ["v2.qcow2", ["-o", "compat=0.10,cluster_size=4096"]],
+  ] as const) {
+    await must("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", ...options, "a.img", name], { cwd: dir });
+    const r = await imprint(["e2image", "-r", name, "out"], { cwd: dir });
+    t.is(r.code, 0, r.stderr);
+    t.is(fileDifference(join(dir, "a.img"), join(dir, "out")), null, name);
+    rmSync(join(dir, "out"));
+    const piped = await imprint(["e2image", "-r", name, "-"], { cwd: dir });
+    t.is(bytesDifference(join(dir, "a.img"), piped.stdout), null, name);
+    const refused = await imprint(["e2image", "-rn", "-O", "4096", name, "out"], { cwd: dir });
+    t.is(refused.code, 1);
+    t.regex(refused.stderr, /not with -n -O/);
+  }
+});
+
+test("--verify reads the output back", async (t) => {
+  const dir = await inputs(t);
+  for (const args of [["-ra"], ["-Qa"], ["-Qa", "--modern"]]) {
+    const r = await imprint(["e2image", ...args, "--verify", "a.img", "out"], { cwd: dir });
+    t.is(r.code, 0, `${args.join(" ")}: ${r.stderr}`);
+  }
+});
+
+test("help and version go to standard output", async (t) => {
+  const help = await imprint(["e2image", "--help"]);
+  t.is(help.code, 0);
+  t.regex(help.stdout.toString(), /^Usage: imprint e2image \[ -r\|-Q \][\s\S]*--native-selection/);
+  t.is(help.stderr, "");
+  const version = await imprint(["e2image", "--version"]);
+  t.regex(version.stdout.toString(), /^e2image \(imprint \d+\.\d+\.\d+\)\n$/);
+});
