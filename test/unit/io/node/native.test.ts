@@ -35,6 +35,21 @@ test.serial("without koffi every call says so", (t) => {
   t.is(blockDeviceSize(fd), UNAVAILABLE);
 });
 
+test.serial("an installation without koffi works the same as one that may not use it", (t) => {
+  const dir = scratch(t);
+  const here = (name: string) => new URL(`../../../../src/${name}`, import.meta.url);
+  fs.mkdirSync(join(dir, "src", "io", "node"), { recursive: true });
+  for (const name of ["errors.js", "io/node/native.js", "io/node/native-layout.js"])
+    fs.copyFileSync(here(name), join(dir, "src", name));
+  fs.writeFileSync(join(dir, "package.json"), '{"type":"module"}');
+  fs.writeFileSync(
+    join(dir, "main.js"),
+    `import { nativeAvailable, punchHole, seekData } from "./src/io/node/native.js";
+     console.log(nativeAvailable(), seekData(0, 0), punchHole(0, 0, 1));`,
+  );
+  t.is(sh(process.execPath, join(dir, "main.js")), "false -1 false");
+});
+
 test.serial("koffi loads from its prebuilt package", (t) => {
   t.true(nativeAvailable());
 });
