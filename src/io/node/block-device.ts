@@ -147,7 +147,12 @@ export function loopDevices(host: HostRoots = HOST): LoopDevice[] {
     const backing = sysText(`${host.sys}/block/${name}/loop/backing_file`);
     const id = sysText(`${host.sys}/block/${name}/dev`);
     if (backing === null || id === null) continue;
-    const st = fs.statSync(backing, { bigint: true, throwIfNoEntry: false });
+    let st: fs.BigIntStats | undefined;
+    try {
+      st = fs.statSync(backing, { bigint: true, throwIfNoEntry: false });
+    } catch {
+      // In a folder that may not be looked into.
+    }
     out.push({
       id,
       name,
