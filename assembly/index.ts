@@ -3,5 +3,6 @@ export { nextClear, nextSet, popcount, setRuns } from "./bits";
 export { firstDifference } from "./compare";
 export { crc16 } from "./crc16";
 export { crc32c } from "./crc32c";
+export { extInodes } from "./ext-inode";
 export { fillBe64, fillRefcounts } from "./qcow2";
 export { isZero, nonzeroRuns } from "./zero";

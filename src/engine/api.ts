@@ -1,6 +1,9 @@
+import type { PartitionEntry } from "../fs/partition/entry.ts";
 import type { InfoField, Role, Scope } from "../fs/volume.ts";
 import type { Gate } from "../io/gate.ts";
 import type { BulkCopier } from "./copy/bulk.ts";
+
+export type { PartitionEntry } from "../fs/partition/entry.ts";
 
 /** What a job reports while it runs: bytes of the source walked so far, of the total planned. */
 export interface Progress {
@@ -55,17 +58,6 @@ export interface JobResult {
   readonly written: number;
   readonly verified: boolean;
   readonly warnings: readonly string[];
-}
-
-/** One partition of a table. Offsets and sizes in bytes. */
-export interface PartitionEntry {
-  /** 1-based number, as the kernel counts them. */
-  readonly number: number;
-  readonly start: number;
-  readonly size: number;
-  /** "Linux filesystem", "EFI system", or the raw type code. */
-  readonly type: string;
-  readonly name: string;
 }
 
 /** What `imprint info` says of a file. */

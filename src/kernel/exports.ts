@@ -16,4 +16,14 @@ export interface KernelExports {
   crc16(crc: number, at: number, length: number): number;
   fillBe64(at: number, count: number, value: number, step: number, flags: number): void;
   fillRefcounts(at: number, first: number, count: number, order: number, value: number): void;
+  /** See assembly/ext-inode.ts. */
+  extInodes(
+    at: number,
+    inodeSize: number,
+    count: number,
+    flags: number,
+    first: number,
+    limit: number,
+    into: number,
+  ): number;
 }

@@ -1,0 +1,101 @@
+import { BlockSet } from "../../bytes/block-set.ts";
+import type { Role } from "../volume.ts";
+import type { Superblock } from "./superblock.ts";
+
+/** Warning lines kept; a hostile volume could cause billions. */
+const MOST_WARNINGS = 65536;
+
+/** Collects the blocks of a selection the way native code marks them: counted, range-checked, with its warnings. */
+export class Marker {
+  readonly blocks: BlockSet;
+  readonly roles: Map<Role, BlockSet> | null;
+  readonly warnings: string[] = [];
+  /** Marking calls so far, duplicates and refused ones counted. */
+  marks = 0;
+  private suppressed = 0;
+  private readonly first: number;
+  private readonly limit: number;
+  /** Blocks a mark is widened to (bigalloc clusters in the native selection), else 1. */
+  private readonly unit: number;
+  private readonly clusterBits: number;
+
+  constructor(sb: Superblock, wholeClusters: boolean, roles: boolean) {
+    this.blocks = new BlockSet(sb.blocks);
+    this.roles = roles ? new Map() : null;
+    this.first = sb.firstDataBlock;
+    this.limit = sb.blocks;
+    this.clusterBits = sb.clusterBits;
+    this.unit = wholeClusters ? 2 ** sb.clusterBits : 1;
+  }
+
+  /** Marks `length` blocks from `start`; blocks outside the volume are refused with native's warning each. */
+  mark(start: number, length: number, role: Role): void {
+    this.marks += length;
+    let from = start;
+    let to = start + length;
+    if (from < this.first || to > this.limit) {
+      if (from < this.first) {
+        this.refuse(from, Math.min(to, this.first));
+        from = this.first;
+      }
+      if (to > this.limit) {
+        // Within the last, partial cluster native takes a block past the end without a word.
+        const end = Math.ceil(this.limit / 2 ** this.clusterBits) * 2 ** this.clusterBits;
+        this.refuse(Math.max(from, end), to);
+        to = this.limit;
+      }
+      if (from >= to) return;
+    }
+    this.add(from, to, role);
+  }
+
+  /** Adds blocks that native does not mark: neither counted nor widened. */
+  extra(from: number, to: number, role: Role): void {
+    this.blocks.add(from, to);
+    this.paint(from, to, role);
+  }
+
+  warn(line: string): void {
+    if (this.warnings.length < MOST_WARNINGS) this.warnings.push(line);
+    else {
+      this.suppressed++;
+      this.warnings[MOST_WARNINGS] = `... and ${this.suppressed} more warnings`;
+    }
+  }
+
+  /** Blocks a role has so far. */
+  role(role: Role): BlockSet {
+    let set = this.roles?.get(role);
+    if (set === undefined) {
+      set = new BlockSet(this.limit);
+      this.roles?.set(role, set);
+    }
+    return set;
+  }
+
+  private add(from: number, to: number, role: Role): void {
+    this.paint(from, to, role);
+    if (this.unit > 1) {
+      from -= from % this.unit;
+      to = Math.ceil(to / this.unit) * this.unit;
+    }
+    this.blocks.add(from, to);
+  }
+
+  private paint(from: number, to: number, role: Role): void {
+    if (this.roles !== null) this.role(role).add(from, to);
+  }
+
+  private refuse(from: number, to: number): void {
+    const unit = 2 ** this.clusterBits;
+    for (let b = from; b < to; b++) {
+      if (this.warnings.length >= MOST_WARNINGS) {
+        this.suppressed += to - b - 1;
+        this.warn("");
+        return;
+      }
+      const n = Math.floor(b / unit);
+      this.warn(`Illegal block number passed to ext2fs_mark_block_bitmap #${n} for in-use block map`);
+    }
+  }
+}
