@@ -7,7 +7,7 @@ import { fileGate } from "../io/node/gate.ts";
 export async function openFile(path: string, options: Partial<OpenOptions> = {}): Promise<Opened> {
   const source = openFileSource(path);
   try {
-    return await openImage(source, { gate: fileGate(path), ...options });
+    return await openImage(source, { gate: fileGate(), ...options });
   } catch (error) {
     source.close();
     throw error;
