@@ -75,7 +75,7 @@ export async function facesHostile(
       volume,
       join(native, "out"),
     ],
-    { timeoutMs: SECONDS * 1000 },
+    { timeoutMs: 5000 },
   );
   if (n.code !== 0 || !existsSync(join(native, "out"))) return;
   if (r.code !== 0) {

@@ -33,6 +33,9 @@ export interface RunOptions {
   readonly watchMemory?: boolean;
 }
 
+/** What is kept of standard error: a broken volume makes the native tool repeat a warning without end. */
+const MOST_WORDS = 1 << 22;
+
 /** Runs a program to its end. Never throws for a non-zero exit. */
 export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
   return new Promise((done, fail) => {
@@ -56,7 +59,11 @@ export function run(program: string, args: readonly string[], options: RunOption
       child.kill("SIGKILL");
     }, options.timeoutMs ?? 120_000);
     child.stdout?.on("data", (b: Buffer) => stdout.push(b));
-    child.stderr!.on("data", (b: Buffer) => stderr.push(b));
+    let heard = 0;
+    child.stderr!.on("data", (b: Buffer) => {
+      if (heard < MOST_WORDS) stderr.push(b);
+      heard += b.length;
+    });
     child.stdin!.on("error", () => {});
     child.stdin!.end(options.input ?? "");
     const finish = () => {
