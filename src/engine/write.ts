@@ -10,6 +10,7 @@ import { checkAborted } from "./copy/copier.ts";
 import { copyInThread, writerOf } from "./copy/in-thread.ts";
 import { nonzeroClusters } from "./copy/nonzero.ts";
 import { type LayoutSpec, packerOf } from "./copy/spec.ts";
+import { clearForTables } from "./reused-target.ts";
 import { sourceOfTarget, verifyOutput } from "./verify.ts";
 
 export interface WriteOptions {
@@ -99,9 +100,10 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
     return { outputSize, selected: stored, written: clusters.count * layout.clusterSize, verified: false };
   }
 
+  const custom = options.write;
+  if (custom === undefined) await clearForTables(source, target, layout);
   const packer = packerOf(layout);
   const skipZero = !options.keepZero && (target.fresh || layout.kind !== "raw");
-  const custom = options.write;
   let written = 0;
   let state: Float64Array | null = null;
   if (options.bulk !== undefined && custom === undefined && plain && target.host !== undefined) {
