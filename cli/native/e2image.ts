@@ -138,7 +138,7 @@ async function openOutput(o: E2imageOptions, path: string): Promise<Output> {
   }
 }
 
-/** Checks that native makes once the output is open. */
+/** Checks that native makes once the output is open; it prints them without its name. */
 function lateRefusal(o: E2imageOptions, path: string): string | null {
   if (o.compare && o.type !== "raw") return "The -c option only supported in raw mode";
   if (o.compare && path === "-") return "The -c option not supported when writing to stdout";
@@ -160,7 +160,8 @@ async function writeVolume(
   const late = lateRefusal(o, path);
   if (late !== null) {
     await target.abort();
-    throw new Failure(late);
+    printError(`${late}\n`);
+    return FAILURE;
   }
   const progress = o.progress ? new BlockProgress(printError) : null;
   progress?.scan();

@@ -26,6 +26,13 @@ const STRERROR: Readonly<Record<string, string>> = {
   ETXTBSY: "Text file busy",
 };
 
+const SELF_EXPLANATORY = new Set([
+  "EXT_BAD_MAGIC",
+  "EXT_INVALID_ARGUMENT",
+  "EXT_SHORT_READ",
+  "EXT_UNEXPECTED_BLOCK_SIZE",
+]);
+
 /** What com_err(3) of e2fsprogs prints for an error; our own message where it has no words for it. */
 export function nativeText(error: unknown): string {
   if (error instanceof ExtError) return error.nativeText;
@@ -41,5 +48,5 @@ export function nativeText(error: unknown): string {
 export function hasDetail(error: unknown): boolean {
   if (!(error instanceof ImprintError) || error instanceof IoError) return false;
   if (nativeText(error) === error.message || STRERROR[error.code] !== undefined) return false;
-  return !["EXT_BAD_MAGIC", "EXT_INVALID_ARGUMENT", "EXT_UNEXPECTED_BLOCK_SIZE"].includes(error.code);
+  return !SELF_EXPLANATORY.has(error.code);
 }
