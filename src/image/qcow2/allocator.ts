@@ -283,7 +283,8 @@ export class Allocator {
   }
 
   private room(): void {
-    if (this.state[RANGES] >= MOST_RANGES) throw new UnsupportedError("qcow2: too many gaps between clusters");
+    if (this.state[RANGES] >= MOST_RANGES)
+      throw new UnsupportedError("qcow2: too many gaps between clusters");
   }
 }
 

@@ -49,10 +49,7 @@ export class E2imagePacker implements StreamablePacker {
     const clusters = Math.ceil(spec.guestSize / cs);
     this.l1Entries = Math.ceil(clusters / this.l2Entries);
     this.tableOffset = cs + Math.ceil((this.l1Entries * 8) / cs) * cs;
-    this.tableClusters = Math.max(
-      1,
-      Math.floor((spec.marks + this.tableOffset / cs) / 2 ** (this.bits + 5)),
-    );
+    this.tableClusters = Math.max(1, Math.floor((spec.marks + this.tableOffset / cs) / 2 ** (this.bits + 5)));
     this.firstL2 = this.tableOffset + (this.tableClusters + 1) * cs;
     this.firstBlock = this.firstL2 + cs;
     // Clusters: data, tables, what precedes them, and one refcount block for each cs / 2 of all these.

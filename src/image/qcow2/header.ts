@@ -80,7 +80,8 @@ function hasBit(b: Uint8Array, at: number, bit: number): boolean {
 /** A 64-bit offset of a table that must start at a cluster and hold `length` bytes below 2^53. */
 function tableOffset(b: Uint8Array, at: number, name: string, length: number, unit: number): number {
   const offset = u64be(b, at);
-  if (offset + length > Number.MAX_SAFE_INTEGER) fail(`${name} offset 0x${offset.toString(16)} too large`, at);
+  if (offset + length > Number.MAX_SAFE_INTEGER)
+    fail(`${name} offset 0x${offset.toString(16)} too large`, at);
   if (offset % unit !== 0) fail(`${name} offset 0x${offset.toString(16)} is not aligned`, at);
   return offset;
 }
@@ -105,7 +106,8 @@ export function parseHeader(b: Uint8Array): Qcow2Header {
     headerLength = u32be(b, H.headerLength);
     if (headerLength < V3_MIN_HEADER_LENGTH) fail(`length ${headerLength} too short`, H.headerLength);
     if (headerLength > clusterSize) fail(`length ${headerLength} exceeds the cluster`, H.headerLength);
-    if (headerLength > b.length) fail(`length ${headerLength}, the file has ${b.length} bytes`, H.headerLength);
+    if (headerLength > b.length)
+      fail(`length ${headerLength}, the file has ${b.length} bytes`, H.headerLength);
   }
 
   const backingOffset = u64be(b, H.backingOffset);

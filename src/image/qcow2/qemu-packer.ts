@@ -231,7 +231,9 @@ export class QemuPacker implements StreamablePacker {
     out.meta(0, this.header());
     this.entries(this.l1, this.l1Entries, COPIED_HIGH, 1, s[this.scalars + L1_AT] * cs, out);
     this.entries(BLOCKS_AT, space.blocks, 0, cs, space.table * cs, out);
-    space.stale((cluster, from, entries) => this.entries(BLOCKS_AT + from, entries, 0, cs, cluster * cs, out));
+    space.stale((cluster, from, entries) =>
+      this.entries(BLOCKS_AT + from, entries, 0, cs, cluster * cs, out),
+    );
   }
 
   /** Writes `count` entries of the state, times `unit`, as table entries at `target`. */
@@ -273,7 +275,8 @@ export class QemuPacker implements StreamablePacker {
     this.space.taken(first, first + this.space.perBlock, (from, to) => {
       if (width >= 8) {
         const step = width / 8;
-        for (let p = (from - first + 1) * step - 1, last = (to - first) * step; p < last; p += step) into[p] = 1;
+        for (let p = (from - first + 1) * step - 1, last = (to - first) * step; p < last; p += step)
+          into[p] = 1;
       } else {
         // Entries fill a byte from its low bits.
         for (let c = from - first; c < to - first; c++) into[(c * width) >>> 3] |= 1 << ((c * width) & 7);

@@ -1,0 +1,343 @@
+import { DATA, HOLE, MapRuns, ZERO } from "../../bytes/runs.ts";
+import type { Codecs } from "../../codec/codecs.ts";
+import { defaultCodecs } from "../../codec/default.ts";
+import { FormatError, RefusedError, UnsupportedError } from "../../errors.ts";
+import type { InfoField } from "../../fs/volume.ts";
+import type { Gate } from "../../io/gate.ts";
+import type { Source } from "../../io/source.ts";
+import type { OpenedImage } from "../format.ts";
+import { HEADER_BYTES, parseHeader, type Qcow2Header } from "./header.ts";
+import { qcow2Info } from "./info.ts";
+import { COMPRESSION, CRYPT, H, MAX_CLUSTER_BITS, V2_HEADER_LENGTH } from "./layout.ts";
+import { openNamed } from "./named.ts";
+import { readSnapshots, type Snapshot } from "./snapshots.ts";
+import { COMPRESSED, STORED, Tables, UNALLOCATED, ZEROED } from "./tables.ts";
+
+/** Runs after which `map` ends a batch. */
+const BATCH = 8192;
+/** Decompressed clusters kept, bytes; one is always kept. */
+const KEPT_BYTES = 8 * 1024 * 1024;
+/** Layers of a backing chain. */
+const DEEPEST = 1000;
+
+export interface OpenQcow2Options {
+  /** Decompressors; those of `useCodecs` by default. */
+  readonly codecs?: Codecs;
+  /** Layers above this image: 0 for the one the person named. */
+  readonly depth?: number;
+}
+
+/** An opened QCOW2 image: the disk inside it. */
+export interface Qcow2Image extends OpenedImage {
+  readonly header: Qcow2Header;
+  readonly snapshots: readonly Snapshot[];
+}
+
+/**
+ * Opens a QCOW2 image (version 2 or 3). Its backing file and data file are asked of `gate` when they are first needed, so
+ * that an image can be looked at without them. Throws FormatError and UnsupportedError; reads of damaged entries throw
+ * FormatError with the entry's offset, reads of encrypted data UnsupportedError. Closing leaves `source` open.
+ */
+export async function openQcow2(
+  source: Source,
+  gate: Gate,
+  options: OpenQcow2Options = {},
+): Promise<Qcow2Image> {
+  const depth = options.depth ?? 0;
+  if (depth > DEEPEST)
+    throw new RefusedError("EDEPTH", `${source.label}: more than ${DEEPEST} layers of backing files`);
+  const head = new Uint8Array(V2_HEADER_LENGTH);
+  const r = source.read(head, 0);
+  const got = r instanceof Promise ? await r : r;
+  const bits = got === head.length ? head[H.clusterBits + 3] : 0;
+  const want = Math.min(HEADER_BYTES, 2 ** Math.min(Math.max(bits, 12), MAX_CLUSTER_BITS), source.size);
+  const bytes = new Uint8Array(want);
+  const r2 = source.read(bytes, 0);
+  const n = r2 instanceof Promise ? await r2 : r2;
+  const header = parseHeader(bytes.subarray(0, n));
+  let snapshots: Snapshot[] = [];
+  let trouble: FormatError | null = null;
+  if (header.snapshots > 0)
+    try {
+      snapshots = await readSnapshots(source, header);
+    } catch (e) {
+      // The disk is readable without its snapshots.
+      if (!(e instanceof FormatError)) throw e;
+      trouble = e;
+    }
+  return new Reader(source, gate, header, snapshots, trouble, options.codecs ?? null, depth);
+}
+
+class Reader implements Qcow2Image {
+  readonly format = "qcow2";
+  readonly size: number;
+  readonly label: string;
+  readonly header: Qcow2Header;
+  readonly snapshots: readonly Snapshot[];
+  private readonly source: Source;
+  private readonly gate: Gate;
+  private readonly codecs: Codecs | null;
+  private readonly depth: number;
+  private readonly snapshotTrouble: FormatError | null;
+  private readonly tables: Tables;
+  private data: Source | null;
+  private backing: Source | null = null;
+  private backingOpen: boolean;
+  private opening: Promise<void> | null = null;
+  private readonly kept = new Map<number, Uint8Array>();
+
+  constructor(
+    source: Source,
+    gate: Gate,
+    header: Qcow2Header,
+    snapshots: readonly Snapshot[],
+    snapshotTrouble: FormatError | null,
+    codecs: Codecs | null,
+    depth: number,
+  ) {
+    this.source = source;
+    this.gate = gate;
+    this.header = header;
+    this.snapshots = snapshots;
+    this.snapshotTrouble = snapshotTrouble;
+    this.codecs = codecs;
+    this.depth = depth;
+    this.size = header.size;
+    this.label = source.label;
+    this.tables = new Tables(source, header);
+    this.data = header.external ? null : source;
+    this.backingOpen = header.backingFile === null;
+  }
+
+  info(): InfoField[] {
+    return qcow2Info(this.header, this.snapshots, this.snapshotTrouble);
+  }
+
+  read(into: Uint8Array, at: number): number | Promise<number> {
+    const end = Math.min(this.size, at + into.length);
+    const length = Math.max(0, end - at);
+    for (let done = 0; done < length; ) {
+      const r = this.readRun(into, at + done, done, end);
+      if (r instanceof Promise) return this.readOn(r, into, at, done, length);
+      done += r;
+    }
+    return length;
+  }
+
+  private async readOn(
+    first: Promise<number>,
+    into: Uint8Array,
+    at: number,
+    done: number,
+    length: number,
+  ): Promise<number> {
+    done += await first;
+    while (done < length) {
+      const r = this.readRun(into, at + done, done, at + length);
+      done += r instanceof Promise ? await r : r;
+    }
+    return length;
+  }
+
+  /** Reads the run at guest byte `at` (up to `end`) to into[done...]; returns its length, 0 to be called again. */
+  private readRun(into: Uint8Array, at: number, done: number, end: number): number | Promise<number> {
+    const wait = this.data === null ? this.openFiles() : this.tables.locate(at, end);
+    if (wait !== null) return wait.then(() => 0);
+    const { state, length, host, compressed } = this.tables.run;
+    const part = into.subarray(done, done + length);
+    switch (state) {
+      case ZEROED:
+        part.fill(0);
+        return length;
+      case UNALLOCATED:
+        return this.readBacking(part, at);
+      case STORED: {
+        this.refuseEncrypted();
+        const r = this.data!.read(part, host);
+        // Only the last cluster of a file can be short.
+        const fill = (n: number) => {
+          part.fill(0, n);
+          return length;
+        };
+        return r instanceof Promise ? r.then(fill) : fill(r);
+      }
+      case COMPRESSED: {
+        this.refuseEncrypted();
+        const within = at % this.header.clusterSize;
+        const copy = (cluster: Uint8Array) => {
+          part.set(cluster.subarray(within, within + length));
+          return length;
+        };
+        const r = this.inflated(host, compressed, length < this.header.clusterSize);
+        return r instanceof Promise ? r.then(copy) : copy(r);
+      }
+    }
+  }
+
+  private refuseEncrypted(): void {
+    const method = this.header.cryptMethod;
+    if (method !== CRYPT.none)
+      throw new UnsupportedError(
+        `${this.label}: encrypted (${method === CRYPT.luks ? "LUKS" : "AES"}); encrypted data cannot be read`,
+      );
+  }
+
+  private readBacking(part: Uint8Array, at: number): number | Promise<number> {
+    if (!this.backingOpen) return this.openFiles()!.then(() => 0);
+    const { backing } = this;
+    const fill = (n: number) => {
+      part.fill(0, n);
+      return part.length;
+    };
+    if (backing === null || at >= backing.size) return fill(0);
+    const r = backing.read(part.subarray(0, Math.min(part.length, backing.size - at)), at);
+    return r instanceof Promise ? r.then(fill) : fill(r);
+  }
+
+  /** The cluster whose compressed stream starts at `host`. */
+  private inflated(host: number, most: number, keep: boolean): Uint8Array | Promise<Uint8Array> {
+    const kept = this.kept.get(host);
+    if (kept !== undefined) return kept;
+    const size = this.header.clusterSize;
+    const codecs = this.codecs ?? defaultCodecs();
+    const store = (cluster: Uint8Array) => {
+      if (keep) {
+        if ((this.kept.size + 1) * size > KEPT_BYTES)
+          for (const old of this.kept.keys()) {
+            this.kept.delete(old);
+            break;
+          }
+        this.kept.set(host, cluster);
+      }
+      return cluster;
+    };
+    const failed = (e: unknown): never => {
+      if (e instanceof FormatError) throw new FormatError("qcow2 compressed cluster", host, e.message);
+      throw e;
+    };
+    const decompress = (input: Uint8Array): Uint8Array | Promise<Uint8Array> => {
+      try {
+        const r =
+          this.header.compressionType === COMPRESSION.zstd
+            ? codecs.zstd(input, size)
+            : codecs.inflateRaw(input, size);
+        return r instanceof Promise ? r.then(store, failed) : store(r);
+      } catch (e) {
+        return failed(e);
+      }
+    };
+    const input = new Uint8Array(most);
+    const r = this.source.read(input, host);
+    return r instanceof Promise
+      ? r.then((n) => decompress(input.subarray(0, n)))
+      : decompress(input.subarray(0, r));
+  }
+
+  map(from: number, to: number): MapRuns | Promise<MapRuns> {
+    const runs = new MapRuns(from);
+    const end = Math.min(to, this.size);
+    while (runs.end < end && runs.count < BATCH) {
+      const r = this.mapRun(runs, end);
+      if (r !== null) return this.mapOn(r, runs, end);
+    }
+    return runs;
+  }
+
+  private async mapOn(first: Promise<void>, runs: MapRuns, end: number): Promise<MapRuns> {
+    await first;
+    while (runs.end < end && runs.count < BATCH) {
+      const r = this.mapRun(runs, end);
+      if (r !== null) await r;
+    }
+    return runs;
+  }
+
+  /** Appends the run at runs.end, or returns what must settle before it can. */
+  private mapRun(runs: MapRuns, end: number): Promise<void> | null {
+    const at = runs.end;
+    const wait = this.data === null ? this.openFiles() : this.tables.locate(at, end);
+    if (wait !== null) return wait;
+    const { state, length, host } = this.tables.run;
+    if (state === UNALLOCATED) return this.mapBacking(runs, at + length);
+    if (state === ZEROED) runs.push(length, ZERO);
+    else if (state === COMPRESSED || this.header.cryptMethod !== CRYPT.none) runs.push(length, DATA);
+    else {
+      const plain = this.data!.plain;
+      const stored = Math.min(length, this.tables.dataSize - host);
+      if (plain === undefined) runs.push(stored, DATA);
+      else runs.push(stored, DATA, 0, plain.base + host, plain.file);
+      runs.push(length - stored, ZERO);
+    }
+    return null;
+  }
+
+  private mapBacking(runs: MapRuns, end: number): Promise<void> | null {
+    if (!this.backingOpen) return this.openFiles();
+    const { backing } = this;
+    const at = runs.end;
+    if (backing === null || at >= backing.size) {
+      runs.push(end - at, HOLE);
+      return null;
+    }
+    const append = (below: MapRuns) => {
+      for (let i = 0; i < below.count; i++) {
+        const f = below.file[i];
+        const state = below.state[i] as typeof HOLE | typeof ZERO | typeof DATA;
+        runs.push(below.length[i], state, below.depth[i] + 1, below.host[i], f < 0 ? null : below.files[f]);
+      }
+      if (runs.end === at)
+        throw new FormatError("backing file map", at, `${backing.label} says nothing of this byte`);
+    };
+    const r = backing.map(at, Math.min(end, backing.size));
+    if (r instanceof Promise) return r.then(append);
+    append(r);
+    return null;
+  }
+
+  /** Opens the data file and the backing file. */
+  private openFiles(): Promise<void> | null {
+    if (this.data !== null && this.backingOpen) return null;
+    this.opening ??= this.open().finally(() => {
+      this.opening = null;
+    });
+    return this.opening;
+  }
+
+  private async open(): Promise<void> {
+    const { header, gate } = this;
+    const options = { codecs: this.codecs ?? undefined, depth: this.depth + 1 };
+    if (this.data === null) {
+      if (header.dataFile === null)
+        throw new FormatError("qcow2 header", 0, "data file feature without the data file's name");
+      const data = await gate({
+        name: header.dataFile,
+        purpose: "data file",
+        format: "raw",
+        from: this.label,
+        depth: this.depth + 1,
+      });
+      this.tables.dataSize = data.size;
+      this.data = data;
+    }
+    if (!this.backingOpen) {
+      this.backing = await openNamed(
+        {
+          name: header.backingFile!,
+          purpose: "backing file",
+          format: header.backingFormat,
+          from: this.label,
+          depth: this.depth + 1,
+        },
+        gate,
+        (source) => openQcow2(source, gate, options),
+      );
+      this.backingOpen = true;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.kept.clear();
+    if (this.data !== null && this.data !== this.source) await this.data.close();
+    if (this.backing !== null) await this.backing.close();
+  }
+}

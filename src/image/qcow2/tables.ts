@@ -1,0 +1,336 @@
+import { FormatError, IoError } from "../../errors.ts";
+import type { Source } from "../../io/source.ts";
+import type { Qcow2Header } from "./header.ts";
+import {
+  COMPRESSED_HIGH,
+  COPIED_HIGH,
+  L1_RESERVED_HIGH,
+  L1_RESERVED_LOW,
+  L2_RESERVED_HIGH,
+  L2_RESERVED_LOW,
+  OFFSET_HIGH,
+  OFFSET_LOW,
+  SUBCLUSTERS,
+  ZERO_LOW,
+} from "./layout.ts";
+
+/** Bytes of L2 tables read and kept at a time. */
+const SLICE_BYTES = 65536;
+const SLICES = 64;
+
+export const UNALLOCATED = 0;
+export const ZEROED = 1;
+export const STORED = 2;
+export const COMPRESSED = 3;
+
+/** What `locate` found: a run of guest bytes that share a state. */
+export interface Located {
+  state: typeof UNALLOCATED | typeof ZEROED | typeof STORED | typeof COMPRESSED;
+  /** Guest bytes from the asked-for offset on. */
+  length: number;
+  /** Byte offset of the run's first byte in the data file; of the stream, where compressed. -1 otherwise. */
+  host: number;
+  /** Bytes the compressed stream has at most. */
+  compressed: number;
+}
+
+interface Slice {
+  /** Entries as pairs of words, high first. */
+  readonly words: Uint32Array;
+  /** Byte offset of the slice in the image. */
+  readonly at: number;
+}
+
+/** Reads big-endian words in bulk. Answers as the source does. */
+function readWords(
+  source: Source,
+  structure: string,
+  at: number,
+  bytes: number,
+): Uint32Array | Promise<Uint32Array> {
+  if (at + bytes > source.size)
+    throw new FormatError(
+      structure,
+      at,
+      `${bytes} bytes, but the file ends at 0x${source.size.toString(16)}`,
+    );
+  const b = new Uint8Array(bytes);
+  const swap = (n: number) => {
+    if (n !== bytes) throw new IoError("ESHORT", `${source.label}: ends at byte ${at + n}`, at + n);
+    const w = new Uint32Array(b.buffer);
+    for (let i = 0; i < w.length; i++) {
+      const v = w[i];
+      if (v !== 0) w[i] = (v >>> 24) | ((v >>> 8) & 0xff00) | ((v << 8) & 0xff0000) | (v << 24);
+    }
+    return w;
+  };
+  const r = source.read(b, at);
+  return r instanceof Promise ? r.then(swap) : swap(r);
+}
+
+/** The L1 and L2 tables of an image: finds where guest bytes are. Holds the L1 table and a bounded number of L2 slices. */
+export class Tables {
+  /** Result of the last `locate` that returned nothing. */
+  readonly run: Located = { state: UNALLOCATED, length: 0, host: -1, compressed: 0 };
+  /** Size of the file that holds the data clusters, where known: offsets beyond are refused. */
+  dataSize: number;
+  private readonly source: Source;
+  private readonly header: Qcow2Header;
+  private readonly clusterSize: number;
+  private readonly entryWords: number;
+  private readonly entriesPerSlice: number;
+  private readonly entriesPerTable: number;
+  private l1: Uint32Array | null = null;
+  private readonly slices = new Map<number, Slice>();
+  private lastNumber = -1;
+  private last: Slice | null = null;
+
+  constructor(source: Source, header: Qcow2Header) {
+    this.source = source;
+    this.header = header;
+    this.dataSize = source.size;
+    this.clusterSize = header.clusterSize;
+    this.entryWords = header.extendedL2 ? 4 : 2;
+    this.entriesPerTable = header.clusterSize / (this.entryWords * 4);
+    this.entriesPerSlice = Math.min(header.clusterSize, SLICE_BYTES) / (this.entryWords * 4);
+  }
+
+  /**
+   * Finds the run of guest bytes that starts at `at` and ends at `end` at most, into `run`. Returns a promise where a
+   * table had to be read asynchronously: call again when it is settled. Throws FormatError for damaged entries.
+   */
+  locate(at: number, end: number): Promise<void> | null {
+    if (this.l1 === null) {
+      const r = this.loadL1();
+      if (r !== null) return r;
+    }
+    const l1 = this.l1!;
+    const cs = this.clusterSize;
+    const cluster = Math.floor(at / cs);
+    const perTable = this.entriesPerTable;
+    let i = Math.floor(cluster / perTable);
+    const high = l1[2 * i];
+    const low = l1[2 * i + 1];
+    const { run } = this;
+    if ((high & OFFSET_HIGH) === 0 && (low & OFFSET_LOW) === 0) {
+      this.checkL1(i, high, low);
+      // Whole tables that are not there: one step.
+      const last = Math.min(l1.length / 2, Math.ceil(end / cs / perTable));
+      do i++;
+      while (i < last && (l1[2 * i] | l1[2 * i + 1]) === 0);
+      run.state = UNALLOCATED;
+      run.host = -1;
+      run.length = Math.min(end, i * perTable * cs) - at;
+      return null;
+    }
+    const number = Math.floor(cluster / this.entriesPerSlice);
+    if (number !== this.lastNumber) {
+      const r = this.loadSlice(number, i, high, low);
+      if (r !== null) return r;
+    }
+    if (this.entryWords === 2) this.standard(at, end, cluster);
+    else this.extended(at, end, cluster);
+    return null;
+  }
+
+  private loadL1(): Promise<void> | null {
+    const { header } = this;
+    const needed = Math.ceil(header.size / header.clusterSize / this.entriesPerTable);
+    const r = readWords(this.source, "qcow2 L1 table", header.l1Offset, needed * 8);
+    if (r instanceof Promise)
+      return r.then((words) => {
+        this.l1 = words;
+      });
+    this.l1 = r;
+    return null;
+  }
+
+  private checkL1(i: number, high: number, low: number): void {
+    if (high & L1_RESERVED_HIGH || low & L1_RESERVED_LOW)
+      throw new FormatError("qcow2 L1 entry", this.header.l1Offset + i * 8, "reserved bits set");
+  }
+
+  private loadSlice(number: number, i: number, high: number, low: number): Promise<void> | null {
+    const kept = this.slices.get(number);
+    if (kept !== undefined) {
+      // Most recently used goes last.
+      this.slices.delete(number);
+      this.keep(number, kept);
+      return null;
+    }
+    this.checkL1(i, high, low);
+    const table = (high & OFFSET_HIGH) * 0x100000000 + ((low & OFFSET_LOW) >>> 0);
+    if (table % this.clusterSize !== 0 || table > Number.MAX_SAFE_INTEGER)
+      throw new FormatError(
+        "qcow2 L1 entry",
+        this.header.l1Offset + i * 8,
+        `L2 table at 0x${table.toString(16)} is not aligned`,
+      );
+    const bytes = this.entriesPerSlice * this.entryWords * 4;
+    const at = table + (number % (this.entriesPerTable / this.entriesPerSlice)) * bytes;
+    const r = readWords(this.source, "qcow2 L2 table", at, bytes);
+    if (r instanceof Promise)
+      return r.then((words) => {
+        this.keep(number, { words, at });
+      });
+    this.keep(number, { words: r, at });
+    return null;
+  }
+
+  private keep(number: number, slice: Slice): void {
+    if (this.slices.size >= SLICES) {
+      const oldest = this.slices.keys().next().value;
+      if (oldest !== undefined) this.slices.delete(oldest);
+    }
+    this.slices.set(number, slice);
+    this.lastNumber = number;
+    this.last = slice;
+  }
+
+  private entryError(index: number, detail: string): FormatError {
+    return new FormatError("qcow2 L2 entry", this.last!.at + index * this.entryWords * 4, detail);
+  }
+
+  /** Offset of a plain cluster, checked. */
+  private offset(index: number, high: number, low: number): number {
+    const offset = (high & OFFSET_HIGH) * 0x100000000 + ((low & OFFSET_LOW) >>> 0);
+    if (offset % this.clusterSize !== 0 || offset > Number.MAX_SAFE_INTEGER)
+      throw this.entryError(index, `cluster at 0x${offset.toString(16)} is not aligned`);
+    return offset;
+  }
+
+  private checkEnd(index: number, offset: number): void {
+    if (offset >= this.dataSize)
+      throw this.entryError(
+        index,
+        `cluster at 0x${offset.toString(16)}, but the file ends at 0x${this.dataSize.toString(16)}`,
+      );
+  }
+
+  private standard(at: number, end: number, cluster: number): void {
+    const { run, header } = this;
+    const cs = this.clusterSize;
+    const words = this.last!.words;
+    const first = cluster % this.entriesPerSlice;
+    const into = at - cluster * cs;
+    const most = Math.min(this.entriesPerSlice, first + Math.ceil((into + end - at) / cs));
+    const high = words[2 * first];
+    const low = words[2 * first + 1];
+    let n = first + 1;
+    run.host = -1;
+    if (high & COMPRESSED_HIGH) {
+      run.state = COMPRESSED;
+      this.compressed(first, high, low);
+    } else {
+      this.check(first, high, low);
+      const empty = (high & OFFSET_HIGH) === 0 && (low & OFFSET_LOW) === 0;
+      if (low & ZERO_LOW) {
+        run.state = ZEROED;
+        while (n < most && this.isZero(n, words)) n++;
+      } else if (empty && !(header.external && high & COPIED_HIGH)) {
+        run.state = UNALLOCATED;
+        while (n < most && (words[2 * n] | words[2 * n + 1]) === 0) n++;
+      } else {
+        run.state = STORED;
+        const offset = this.offset(first, high, low);
+        const copied = (high & COPIED_HIGH) >>> 0;
+        // Neighbours in the file: the same flags, the next offset.
+        let nextHigh = ((high & OFFSET_HIGH) | copied) >>> 0;
+        let nextLow = (low & OFFSET_LOW) >>> 0;
+        for (; n < most; n++) {
+          nextLow += cs;
+          if (nextLow > 0xffffffff) {
+            nextLow -= 0x100000000;
+            nextHigh++;
+          }
+          if (words[2 * n] !== nextHigh || words[2 * n + 1] !== nextLow) break;
+        }
+        this.checkEnd(n - 1, offset + (n - 1 - first) * cs);
+        run.host = offset + into;
+      }
+    }
+    run.length = Math.min(end, at - into + (n - first) * cs) - at;
+  }
+
+  /** Refuses reserved bits, and zero clusters in version 2. */
+  private check(index: number, high: number, low: number): void {
+    if (high & L2_RESERVED_HIGH || low & L2_RESERVED_LOW) throw this.entryError(index, "reserved bits set");
+    if (low & ZERO_LOW && this.header.version < 3)
+      throw this.entryError(index, "zero cluster in a version 2 image");
+  }
+
+  private isZero(index: number, words: Uint32Array): boolean {
+    const high = words[2 * index];
+    const low = words[2 * index + 1];
+    return (
+      (low & ZERO_LOW) !== 0 &&
+      ((high & (COMPRESSED_HIGH | L2_RESERVED_HIGH)) | (low & L2_RESERVED_LOW)) === 0
+    );
+  }
+
+  private compressed(index: number, high: number, low: number): void {
+    if (this.header.external) throw this.entryError(index, "compressed cluster in an image with a data file");
+    const { run } = this;
+    const offsetBits = 62 - (this.header.clusterBits - 8) - 32;
+    const rest = high & 0x3fffffff;
+    const offset = (rest & (2 ** offsetBits - 1)) * 0x100000000 + low;
+    this.checkEnd(index, offset);
+    run.host = offset;
+    run.compressed = Math.min(((rest >>> offsetBits) + 1) * 512 - (offset & 511), this.dataSize - offset);
+  }
+
+  /** Entries with subclusters: merges subclusters that share a state, across clusters. */
+  private extended(at: number, end: number, cluster: number): void {
+    const { run } = this;
+    const cs = this.clusterSize;
+    const sub = cs / SUBCLUSTERS;
+    const words = this.last!.words;
+    let index = cluster % this.entriesPerSlice;
+    let start = cluster * cs;
+    let expected = -1;
+    let first = true;
+    let to = at;
+    run.host = -1;
+    while (to < end && index < this.entriesPerSlice) {
+      const high = words[4 * index];
+      const low = words[4 * index + 1];
+      const zeros = words[4 * index + 2];
+      const used = words[4 * index + 3];
+      if (high & COMPRESSED_HIGH) {
+        if (zeros | used) throw this.entryError(index, "compressed cluster with subclusters");
+        if (!first) break;
+        run.state = COMPRESSED;
+        this.compressed(index, high, low);
+        to = Math.min(end, start + cs);
+        break;
+      }
+      if (high & L2_RESERVED_HIGH || low & L2_RESERVED_LOW) throw this.entryError(index, "reserved bits set");
+      if (zeros & used) throw this.entryError(index, "subclusters both stored and zero");
+      const offset = this.offset(index, high, low);
+      const held = offset !== 0 || (this.header.external && (high & COPIED_HIGH) !== 0);
+      if (used !== 0) {
+        if (!held) throw this.entryError(index, "stored subclusters without a cluster");
+        this.checkEnd(index, offset + (31 - Math.clz32(used)) * sub);
+      }
+      for (let s = Math.floor((to - start) / sub); s < SUBCLUSTERS && to < end; s++) {
+        const bit = (1 << s) >>> 0;
+        const state = used & bit ? STORED : zeros & bit ? ZEROED : UNALLOCATED;
+        const host = offset + (to - start);
+        if (first) {
+          run.state = state;
+          if (state === STORED) run.host = host;
+          first = false;
+        } else if (state !== run.state || (state === STORED && host !== expected)) {
+          run.length = to - at;
+          return;
+        }
+        const step = Math.min(end, start + (s + 1) * sub) - to;
+        expected = host + step;
+        to += step;
+      }
+      index++;
+      start += cs;
+    }
+    run.length = to - at;
+  }
+}
