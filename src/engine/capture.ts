@@ -2,12 +2,15 @@ import { UnsupportedError } from "../errors.ts";
 import type { Selection } from "../fs/volume.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
-import type { CaptureOptions, JobResult } from "./api.ts";
+import type { CaptureOptions, JobResult, Qcow2Options } from "./api.ts";
 import { convert } from "./convert.ts";
 import { layoutFor } from "./layouts.ts";
 import type { Opened } from "./open.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { writeImage } from "./write.ts";
+
+const SMALL_CLUSTER = 4096;
+const LARGE_CLUSTER = 65536;
 
 /** The blocks a capture takes; null for scope "all", which takes every byte and needs no filesystem. */
 export async function planCapture(opened: Opened, options: CaptureOptions): Promise<Selection | null> {
@@ -15,7 +18,7 @@ export async function planCapture(opened: Opened, options: CaptureOptions): Prom
   const { volume } = opened;
   if (volume === null)
     throw new UnsupportedError(
-      opened.partitions.length > 1
+      opened.partition === null && opened.partitions.length > 0
         ? `${opened.file.label}: several partitions; name one with --partition, or take the whole disk with --all`
         : `${opened.file.label}: no filesystem that this version knows; take every byte with --all`,
     );
@@ -34,6 +37,14 @@ export function selectedSource(source: Source, volumeSize: number, selection: Se
   return new SelectedSource(source, selection.blocks, selection.blockSize, volumeSize);
 }
 
+/** Clusters of metadata are scattered blocks: a small cluster keeps the image as small as what it holds. */
+function qcow2Options(options: CaptureOptions, selection: Selection): Qcow2Options {
+  const { qcow2 } = options;
+  if (options.scope !== "metadata" || qcow2?.clusterSize !== undefined || qcow2?.layout === "e2image")
+    return qcow2 ?? {};
+  return { ...qcow2, clusterSize: Math.max(SMALL_CLUSTER, Math.min(selection.blockSize, LARGE_CLUSTER)) };
+}
+
 /**
  * Captures a filesystem (its metadata, all that is in use, or every byte) into an image. Errors: those of `writeImage`, and
  * UnsupportedError where there is no filesystem to select from.
@@ -45,7 +56,13 @@ export async function capture(opened: Opened, target: Target, options: CaptureOp
   const selection = await planCapture(opened, options);
   if (selection === null || volume === null) return convert(opened.source, target, options);
   const source = selectedSource(opened.source, volume.size, selection);
-  const layout = layoutFor(options.format, volume.size, selection.blockSize, options.qcow2, selection);
+  const layout = layoutFor(
+    options.format,
+    volume.size,
+    selection.blockSize,
+    qcow2Options(options, selection),
+    selection,
+  );
   const r = await writeImage(source, target, { ...options, layout });
   return { format: options.format, guestSize: volume.size, ...r, warnings: selection.warnings };
 }
