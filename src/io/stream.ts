@@ -95,7 +95,7 @@ export class StreamTarget implements Target {
     }
     const head = length >= BATCH && this.held === 0 ? 0 : BATCH - this.held;
     if (head > 0) this.batch.set(bytes.subarray(0, head), this.held);
-    this.held = head > 0 ? BATCH : 0;
+    if (head > 0) this.held = BATCH;
     const r = this.flush();
     const rest = head > 0 ? bytes.subarray(head) : bytes;
     this.position += head;

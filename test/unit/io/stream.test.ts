@@ -65,6 +65,17 @@ for (const async of [false, true]) {
     );
   });
 
+  test(`a batch that is exactly full is not lost before a large write (${kind})`, async (t) => {
+    const out = keeping(async);
+    const target = new StreamTarget(out.sink, "out");
+    const want = Buffer.from(ramp(768 * KIB));
+    await target.write(want.subarray(0, 4 * KIB), 0);
+    await target.write(want.subarray(4 * KIB, 256 * KIB), 4 * KIB);
+    await target.write(want.subarray(256 * KIB), 256 * KIB);
+    await target.commit(want.length);
+    t.true(out.all().equals(want));
+  });
+
   test(`going back is refused (${kind})`, async (t) => {
     const target = new StreamTarget(keeping(async).sink, "out");
     await target.write(ramp(100), 0);
