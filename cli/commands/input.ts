@@ -16,11 +16,18 @@ export interface InputOptions {
  * else kept in a temporary file that goes away when the process ends.
  */
 export async function openInput(name: string, options: InputOptions): Promise<Opened> {
-  const { openFile } = await import("../../src/node.ts");
-  return openFile(await pathOf(name), {
-    format: options.format ?? "auto",
-    ...(options.partition == null ? {} : { partition: options.partition }),
-  });
+  const { fileGate, openImage } = await import("../../src/node.ts");
+  const file = await openSource(name);
+  try {
+    return await openImage(file, {
+      gate: fileGate(),
+      format: options.format ?? "auto",
+      ...(options.partition == null ? {} : { partition: options.partition }),
+    });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** Bytes of a disk, or of one of its partitions, without a look at any filesystem. */
@@ -32,11 +39,11 @@ export interface OpenedDisk {
 /** As `openInput`, for commands that take every byte whatever it means: a damaged filesystem is no matter here. */
 export async function openDisk(name: string, options: InputOptions): Promise<OpenedDisk> {
   const m = await import("../../src/node.ts");
-  const file = m.openFileSource(await pathOf(name));
+  const file = await openSource(name);
   let container: Source | null = null;
   const close = async (): Promise<void> => {
     await container?.close();
-    file.close();
+    await file.close();
   };
   try {
     container = await m.openContainer(file, { gate: m.fileGate(), format: options.format ?? "auto" });
@@ -53,9 +60,10 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
   }
 }
 
-async function pathOf(name: string): Promise<string> {
+async function openSource(name: string): Promise<Source> {
+  const { openFileSource } = await import("../../src/node.ts");
   if (name === "") throw new UsageError("empty file name");
-  if (name !== "-") return name;
+  if (name !== "-") return openFileSource(name);
   const { standardInput } = await import("../ui/stdin.ts");
-  return standardInput();
+  return openFileSource(await standardInput(), { label: "standard input" });
 }
