@@ -12,7 +12,7 @@ import type { Marker } from "./marker.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** Marks the superblock and descriptor blocks that native marks: the primary ones, and those a backup was opened from. */
-export function markSuperblocks(sb: Superblock, marker: Marker): void {
+export function markSuperblocks(sb: Superblock, marker: Marker, native: boolean): void {
   for (const base of sb.backupBlock !== 0 ? [sb.backupBlock, sb.firstDataBlock] : [sb.firstDataBlock]) {
     marker.mark(base, 1, "superblock");
     for (let i = 0; i < sb.descriptorBlocks; ) {
@@ -23,13 +23,13 @@ export function markSuperblocks(sb: Superblock, marker: Marker): void {
       i += n;
     }
   }
-  // Native's block numbers are off where the first data block is 0 and blocks are 1 KiB; its clusters cover that up.
-  if (sb.firstDataBlock === 0 && sb.blockSize === 1024) {
+  // With bigalloc and 1 KiB blocks native's block numbers are off; its whole clusters mostly cover that up.
+  if (!native && sb.clusterBits > 0 && sb.firstDataBlock === 0 && sb.blockSize === 1024) {
     marker.extra(1, 2, "superblock");
     marker.extra(2, Math.min(2 + sb.firstMetaGroup, sb.blocks), "descriptors");
   }
   const mmp = u64le(sb.raw, SB.mmpBlock);
-  if ((sb.incompat & INCOMPAT.mmp) !== 0 && mmp !== 0) marker.mark(mmp, 1, "system");
+  if ((sb.incompat & INCOMPAT.mmp) !== 0) marker.mark(mmp, 1, "system");
 }
 
 /** Marks the tables of groups [from, to), whose descriptors must be loaded: inode table and bitmaps as far as in use. */
@@ -42,7 +42,7 @@ export function markTables(
   to: number,
 ): void {
   for (let group = from; group < to; group++) {
-    const flags = sb.groupChecksums ? d.flags(group) : 0;
+    const flags = d.flags(group);
     const table = d.inodeTable(group);
     if (table !== 0 && (wholeInodeTables || (flags & INODE_UNINIT) === 0)) {
       let blocks = sb.inodeBlocks;

@@ -41,7 +41,7 @@ export class Marker {
       if (to > this.limit) {
         // Within the last, partial cluster native takes a block past the end without a word.
         const end = Math.ceil(this.limit / 2 ** this.clusterBits) * 2 ** this.clusterBits;
-        this.refuse(Math.max(from, end), to);
+        this.refuse(Math.max(from, end), to, from >= end ? length : to - end);
         to = this.limit;
       }
       if (from >= to) return;
@@ -86,15 +86,15 @@ export class Marker {
     if (this.roles !== null) this.role(role).add(from, to);
   }
 
-  private refuse(from: number, to: number): void {
+  private refuse(from: number, to: number, count = to - from): void {
     const unit = 2 ** this.clusterBits;
-    for (let b = from; b < to; b++) {
+    for (let i = 0; i < count; i++) {
       if (this.warnings.length >= MOST_WARNINGS) {
-        this.suppressed += to - b - 1;
+        this.suppressed += count - i - 1;
         this.warn("");
         return;
       }
-      const n = Math.floor(b / unit);
+      const n = BigInt(Math.floor((from + i) / unit));
       this.warn(`Illegal block number passed to ext2fs_mark_block_bitmap #${n} for in-use block map`);
     }
   }

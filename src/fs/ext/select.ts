@@ -120,7 +120,7 @@ class Selector {
     }
     const whole = scope === "used" || scope === "all";
     this.badBlocks = await this.readBadBlocks();
-    markSuperblocks(sb, this.marker);
+    markSuperblocks(sb, this.marker, this.options.nativeSelection === true);
     if (whole) this.marker.extra(0, 1, "superblock");
     const checksums = Checksums.of(sb);
     for (let from = 0; from < sb.groups; from += GROUPS_A_ROUND) {

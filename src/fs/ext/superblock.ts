@@ -17,7 +17,6 @@ const KNOWN_INCOMPAT = Object.values(INCOMPAT).reduce((a, b) => a | b, 0);
 const MAX_LOG_BLOCK = 6;
 const MAX_LOG_CLUSTER = 19;
 const MAX_PER_GROUP = 65528;
-const UTF8_12_1 = 1;
 
 /** A superblock that passed the open-time checks, and the geometry that follows from it. Sizes in blocks unless said. */
 export interface Superblock {
@@ -155,8 +154,6 @@ export function parseSuperblock(
   if (inodeBlocks > 65536 - size / inodeSize) throw corrupt(`inode tables of ${inodeBlocks} blocks`);
   if (inodeBlocks * size < inodesPerGroup * inodeSize) throw corrupt(`${inodesPerGroup} inodes a group`);
   if (firstDataBlock >= blocks) throw corrupt(`first data block ${firstDataBlock} of ${blocks}`);
-  if (blocks * size > Number.MAX_SAFE_INTEGER)
-    throw new UnsupportedError(`ext volume of ${blocks} blocks of ${size} bytes: too large`, "EXT_TOO_LARGE");
   const groups = Math.ceil((blocks - firstDataBlock) / blocksPerGroup);
   if (groups > 0xffffffff) throw corrupt(`${groups} groups`);
   const inodes = u32le(raw, SB.inodes);
@@ -167,11 +164,8 @@ export function parseSuperblock(
   const metaGroups = (incompat & INCOMPAT.metaGroups) !== 0;
   const firstMetaGroup = metaGroups ? u32le(raw, SB.firstMetaGroup) : descriptorBlocks;
   if (firstMetaGroup > descriptorBlocks) throw corrupt(`first meta group ${firstMetaGroup}`);
-  if ((incompat & INCOMPAT.casefold) !== 0 && u16le(raw, SB.encoding) !== UTF8_12_1)
-    throw new UnsupportedError(
-      `ext volume with unknown file name encoding ${u16le(raw, SB.encoding)}`,
-      "EXT_UNSUPP_FEATURE",
-    );
+  if (blocks * size > Number.MAX_SAFE_INTEGER)
+    throw new UnsupportedError(`ext volume of ${blocks} blocks of ${size} bytes: too large`, "EXT_TOO_LARGE");
   return {
     raw,
     offset,
