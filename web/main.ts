@@ -1,6 +1,6 @@
 import type { Progress } from "../src/engine/api.ts";
 import type { GateRequest } from "../src/io/gate.ts";
-import { clearOldDownloads, dropDownload, offerDownload } from "./downloads.ts";
+import { clearOldDownloads, dropDownload, dropEmpty, offerDownload } from "./downloads.ts";
 import { Engine, EngineError, STOPPED } from "./engine.ts";
 import type { JobRequest, OpenedView, Sink } from "./protocol.ts";
 import { bytes } from "./text.ts";
@@ -43,10 +43,17 @@ class Session {
     );
     try {
       const view = await engine.call("open", { file: this.file, format: "auto", partition });
-      await this.render(view, engine);
+      if (this.engine === engine) await this.render(view, engine);
     } catch (error) {
-      if (!isStop(error)) this.place.replaceChildren(errorBox(error));
+      if (isStop(error)) return;
+      const back = h("button", { type: "button", click: () => void this.show(null) }, "Back to the disk");
+      this.place.replaceChildren(errorBox(error), ...(partition === null ? [] : [h("div", {}, back)]));
     }
+  }
+
+  /** Whether leaving now would lose work. */
+  get busy(): boolean {
+    return this.job !== null;
   }
 
   close(): void {
@@ -106,10 +113,12 @@ class Session {
       return { outcome, link: outcome.output === null ? null : offerDownload(outcome.output, job.name) };
     } catch (error) {
       if (sink.kind === "download") void dropDownload(sink.id);
+      else void dropEmpty(sink.handle);
       if (isStop(error)) return null;
       throw error;
     } finally {
       engine.stop();
+      if (this.job === engine) this.job = null;
     }
   }
 
@@ -206,5 +215,8 @@ function listen(): void {
 }
 
 listen();
+addEventListener("beforeunload", (e) => {
+  if (session?.busy) e.preventDefault();
+});
 void clearOldDownloads().catch(() => {});
 void navigator.serviceWorker?.register("./service-worker.js").catch(() => {});

@@ -28,12 +28,20 @@ function precache() {
 
 const NOTHING = "\0imprint-nothing";
 
-/** zstd-codec without its asm.js twin (every browser that runs the engine has WebAssembly) and its use of Node modules. */
+/**
+ * zstd-codec in the bundle of its own worker only, without its asm.js twin (every browser that runs the engine has
+ * WebAssembly) and its use of Node modules. One plugin a worker bundle.
+ */
 function zstdForBrowsers() {
+  let wanted = false;
   return {
     name: "imprint-zstd",
     enforce: "pre",
+    buildStart(options) {
+      wanted = JSON.stringify(options.input).includes("zstd-worker");
+    },
     resolveId(id, importer) {
+      if (id === "zstd-codec") return wanted ? null : NOTHING;
       if (!importer?.includes("/zstd-codec/")) return null;
       return /^(fs|path|crypto)$|\/zstd-codec-binding\.js$/.test(id) ? NOTHING : null;
     },

@@ -1,3 +1,4 @@
+import { useCodecs } from "../src/codec/default.ts";
 import type { OutputOptions, Progress } from "../src/engine/api.ts";
 import { FormatError, ImprintError, IoError, RefusedError, UnsupportedError } from "../src/errors.ts";
 import type { Gate, GateRequest } from "../src/io/gate.ts";
@@ -26,6 +27,9 @@ import type {
   Sink,
   ToWorker,
 } from "./protocol.ts";
+import { pageCodecs } from "./zstd.ts";
+
+useCodecs(pageCodecs);
 
 /** Backing files below one image. */
 const DEEPEST = 32;

@@ -22,6 +22,8 @@ export interface AllocationPicture {
   readonly totals: Float64Array;
   /** Units of role r in cell c at [c * roles.length + r]. */
   readonly counts: Float64Array;
+  /** What was odd about the filesystem but survivable. */
+  readonly warnings: readonly string[];
 }
 
 const ROLES: readonly PictureRole[] = [
@@ -107,7 +109,7 @@ async function volumePicture(volume: Volume, wanted: number, signal?: AbortSigna
     counts[cell * n + n - 1] =
       cellStart(units, cells, cell + 1) - cellStart(units, cells, cell) - Math.max(used[cell], known);
   }
-  return finished("filesystem", volume.blockSize, units, cells, ROLES, counts);
+  return finished("filesystem", volume.blockSize, units, cells, ROLES, counts, selection.warnings);
 }
 
 async function mapPicture(source: Source, wanted: number, signal?: AbortSignal) {
@@ -139,10 +141,11 @@ function finished(
   cells: number,
   roles: readonly PictureRole[],
   counts: Float64Array,
+  warnings: readonly string[] = [],
 ): AllocationPicture {
   const totals = new Float64Array(roles.length);
   for (let i = 0; i < counts.length; i++) totals[i % roles.length] += counts[i];
-  return { basis, unit, units, cells, roles, totals, counts };
+  return { basis, unit, units, cells, roles, totals, counts, warnings };
 }
 
 /** Splits ascending runs at cell borders. */

@@ -1,5 +1,6 @@
 // One job with the engine as it is published, on any runtime: captures the ext image named first to raw and QCOW2, in
-// memory and through a stream, and prints the SHA-256 of each as JSON. Uses nothing of the runtime but its own way to
+// memory and through a stream, converts the compressed QCOW2 images named after it to raw, and prints the SHA-256 of
+// each as JSON. Uses nothing of the runtime but its own way to
 // read a file, and Web Crypto.
 import {
   capture,
@@ -11,14 +12,17 @@ import {
   StreamTarget,
 } from "../../dist/index.js";
 
-const [, , file] = process.argv;
+const [, , file, ...images] = process.argv;
 
-const bytes =
-  typeof Deno !== "undefined"
-    ? await Deno.readFile(file)
-    : typeof Bun !== "undefined"
-      ? await Bun.file(file).bytes()
-      : await (await import("node:fs/promises")).readFile(file);
+async function sourceOf(path) {
+  const bytes =
+    typeof Deno !== "undefined"
+      ? await Deno.readFile(path)
+      : typeof Bun !== "undefined"
+        ? await Bun.file(path).bytes()
+        : await (await import("node:fs/promises")).readFile(path);
+  return new MemorySource(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length), path);
+}
 
 const refuse = (request) => Promise.reject(new Error(`refused ${request.name}`));
 
@@ -42,7 +46,7 @@ async function hashOfStream(job) {
   return sha256(new Uint8Array(await new Blob(pieces).arrayBuffer()));
 }
 
-const opened = await openImage(new MemorySource(new Uint8Array(bytes), file), { gate: refuse });
+const opened = await openImage(await sourceOf(file), { gate: refuse });
 const results = {};
 for (const format of ["raw", "qcow2"]) {
   for (const scope of ["metadata", "used", "all"])
@@ -58,6 +62,10 @@ results["e2image"] = await hashOf((t) =>
     nativeSelection: true,
   }),
 );
+for (const [i, image] of images.entries()) {
+  const { disk } = await openImage(await sourceOf(image), { gate: refuse });
+  results[`image ${i}`] = await hashOf((t) => convert(disk, t, { format: "raw" }));
+}
 const { format, filesystem } = await inspect(opened);
 const runtime = typeof Deno !== "undefined" ? "deno" : typeof Bun !== "undefined" ? "bun" : "node";
 console.log(JSON.stringify({ runtime, format, kind: filesystem?.kind ?? null, results }));

@@ -85,11 +85,13 @@ export async function dumpe2fs(file: string): Promise<ReadonlyMap<string, string
   return facts;
 }
 
-/** A volume whose first group descriptor points outside of it. */
-export function damaged(file: string, to: string): string {
+/** A copy of a file with one little-endian u32 changed. Answers with its path. */
+export function patched(file: string, to: string, at: number, value: number): string {
   cpSync(file, to);
+  const word = Buffer.alloc(4);
+  word.writeUInt32LE(value);
   const fd = openSync(to, "r+");
-  writeSync(fd, Buffer.from([0xff, 0xff, 0xff, 0x7f]), 0, 4, 4096 + 8);
+  writeSync(fd, word, 0, 4, at);
   closeSync(fd);
   return to;
 }

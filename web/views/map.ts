@@ -1,6 +1,7 @@
 import { type AllocationPicture, cellStart, type PictureRole } from "../../src/engine/picture.ts";
 import { bytes, count, percent } from "../text.ts";
 import { h } from "./dom.ts";
+import { warningList } from "./errors.ts";
 
 /** Cells asked of the engine; smaller volumes have one a block. */
 export const CELLS = 4096;
@@ -58,6 +59,7 @@ export class MapView {
       h("h2", { id: "map-title" }, "Allocation map"),
       h("div", { class: "canvas" }, this.canvas),
       this.detail,
+      warningList(picture.warnings),
       this.legendTable(),
     );
     this.moveTo(-1);

@@ -3,7 +3,7 @@ import type { AllocationPicture } from "../../src/engine/picture.ts";
 import type { JobOutcome, JobRequest, OpenedView } from "../protocol.ts";
 import { bytes, duration } from "../text.ts";
 import { h } from "./dom.ts";
-import { errorBox } from "./errors.ts";
+import { errorBox, warningList } from "./errors.ts";
 
 /** How the panel gets things done. */
 export interface SaveActions {
@@ -223,9 +223,7 @@ function outcomeView(job: JobRequest, { outcome, link }: Saved): HTMLElement {
       `${bytes(result.outputSize)} for a disk of ${bytes(result.guestSize)}; ` +
         `${bytes(result.written)} of data in ${seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds)}${rate}.`,
     ),
-    result.warnings.length > 0
-      ? h("ul", { class: "warnings" }, ...result.warnings.map((w) => h("li", {}, w)))
-      : null,
+    warningList(result.warnings),
     link,
   );
 }
