@@ -1,6 +1,6 @@
 import { FormatError } from "../errors.ts";
 import type { Codecs, DeflateOptions } from "./codecs.ts";
-import { DEFLATE_STREAM } from "./codecs.ts";
+import { DEFLATE_STREAM, ZSTD_FRAME } from "./codecs.ts";
 import { zstdFrames } from "./zstd-frame.ts";
 
 type Pako = typeof import("pako");
@@ -8,28 +8,39 @@ type Pako = typeof import("pako");
 interface ZstdSimple {
   decompress(bytes: Uint8Array): Uint8Array | null | undefined;
 }
+interface ZstdStreaming {
+  decompress(bytes: Uint8Array, sizeHint: number): Uint8Array | null | undefined;
+}
+interface ZstdBinding {
+  Simple: new () => ZstdSimple;
+  Streaming: new () => ZstdStreaming;
+}
 interface ZstdModule {
-  ZstdCodec: { run(ready: (binding: { Simple: new () => ZstdSimple }) => void): void };
+  ZstdCodec: { run(ready: (binding: ZstdBinding) => void): void };
+}
+interface Zstd {
+  readonly simple: ZstdSimple;
+  readonly streaming: ZstdStreaming;
 }
 
 let pako: Pako | null = null;
 let pakoLoading: Promise<Pako> | null = null;
-let zstd: ZstdSimple | null = null;
-let zstdLoading: Promise<ZstdSimple> | null = null;
+let zstd: Zstd | null = null;
+let zstdLoading: Promise<Zstd> | null = null;
 
 function loadPako(): Promise<Pako> {
   pakoLoading ??= import("pako").then((m) => (pako = m));
   return pakoLoading;
 }
 
-function loadZstd(): Promise<ZstdSimple> {
+function loadZstd(): Promise<Zstd> {
   zstdLoading ??= (async () => {
     // @ts-expect-error the package has no types
     const m = (await import("zstd-codec")) as ZstdModule & { default?: ZstdModule };
     const { ZstdCodec } = m.default ?? m;
-    return new Promise<ZstdSimple>((done) => {
+    return new Promise<Zstd>((done) => {
       ZstdCodec.run((binding) => {
-        zstd = new binding.Simple();
+        zstd = { simple: new binding.Simple(), streaming: new binding.Streaming() };
         done(zstd);
       });
     });
@@ -57,14 +68,18 @@ function inflateWith(p: Pako, input: Uint8Array, size: number): Uint8Array {
   throw new FormatError(DEFLATE_STREAM, -1, `ends after ${got === null ? 0 : got.length} of ${size} bytes`);
 }
 
-function zstdWith(simple: ZstdSimple, input: Uint8Array, size: number): Uint8Array {
-  return zstdFrames(input, size, (frame) => {
+function zstdWith(codec: Zstd, input: Uint8Array, size: number): Uint8Array {
+  /** The codec throws strings when its fixed heap is used up. */
+  const guarded = (call: () => Uint8Array | null | undefined): Uint8Array | null => {
     try {
-      return simple.decompress(frame) ?? null;
+      return call() ?? null;
     } catch (e) {
-      // The codec throws strings when its fixed heap is used up.
-      throw new FormatError("zstd frame", -1, e instanceof Error ? e.message : String(e));
+      throw new FormatError(ZSTD_FRAME, -1, e instanceof Error ? e.message : String(e));
     }
+  };
+  return zstdFrames(input, size, {
+    sized: (frame) => guarded(() => codec.simple.decompress(frame)),
+    unsized: (frame, most) => guarded(() => codec.streaming.decompress(frame, most)),
   });
 }
 

@@ -107,32 +107,61 @@ export function withContentSize(b: Uint8Array, f: ZstdFrame, content: number): U
   return out;
 }
 
+/** How a host decompresses one exact frame. Null where the frame is damaged. */
+export interface ZstdFrameDecoder {
+  /** A frame whose header states its size, `content` bytes. */
+  sized(frame: Uint8Array, content: number): Uint8Array | null;
+  /** A frame of unknown size: at most `most` bytes come out. */
+  unsized(frame: Uint8Array, most: number): Uint8Array | null;
+}
+
+/** Most that a frame of unknown size may unpack to where others follow it, and its largest window. Bytes. */
+const UNSIZED_LIMIT = 4 * 1024 * 1024;
+const UNSIZED_WINDOW = 8 * 1024 * 1024;
+
 /**
- * Decompresses frames from the start of `input` until `size` bytes are out. `one` gets one exact frame with its size in
- * the header and fills that many bytes, or returns null where the frame is damaged.
+ * Decompresses frames from the start of `input` until `size` bytes are out. Throws FormatError where a frame is damaged or cut,
+ * or yields more than is left; never unpacks more than its header or block headers allow.
  */
-export function zstdFrames(
-  input: Uint8Array,
-  size: number,
-  one: (frame: Uint8Array, content: number) => Uint8Array | null,
-): Uint8Array {
+export function zstdFrames(input: Uint8Array, size: number, decoder: ZstdFrameDecoder): Uint8Array {
   let out: Uint8Array | null = null;
   let filled = 0;
   for (let at = 0; filled < size; ) {
     const f = zstdFrame(input, at);
     at = f.end;
     if (f.skippable || f.content === 0) continue;
-    const content = f.content >= 0 ? f.content : size - filled;
-    if (content > size - filled || content > f.most)
-      throw new FormatError(ZSTD_FRAME, -1, `decompresses to ${content} bytes, ${size - filled} expected`);
-    const frame = f.content >= 0 ? input.subarray(f.start, f.end) : withContentSize(input, f, content);
-    const bytes = one(frame, content);
-    if (bytes === null || bytes.length !== content)
-      throw new FormatError(ZSTD_FRAME, -1, `damaged, or not of ${content} bytes`);
-    if (content === size) return bytes;
+    const left = size - filled;
+    if (f.content > left)
+      throw new FormatError(ZSTD_FRAME, -1, `decompresses to ${f.content} bytes, ${left} expected`);
+    const bytes = f.content >= 0 ? known(input, f, decoder) : unknown(input, f, left, decoder);
+    if (bytes === null || bytes.length > left)
+      throw new FormatError(ZSTD_FRAME, -1, `damaged, or not of ${f.content >= 0 ? f.content : left} bytes`);
+    if (bytes.length === size) return bytes;
     out ??= new Uint8Array(size);
     out.set(bytes, filled);
-    filled += content;
+    filled += bytes.length;
   }
   return out ?? new Uint8Array(size);
+}
+
+function known(input: Uint8Array, f: ZstdFrame, decoder: ZstdFrameDecoder): Uint8Array | null {
+  const bytes = decoder.sized(input.subarray(f.start, f.end), f.content);
+  return bytes?.length === f.content ? bytes : null;
+}
+
+/** A frame without its size: taken to be the last and to fill what is left, unless that fails and another follows. */
+function unknown(
+  input: Uint8Array,
+  f: ZstdFrame,
+  left: number,
+  decoder: ZstdFrameDecoder,
+): Uint8Array | null {
+  if (left <= f.most) {
+    const bytes = decoder.sized(withContentSize(input, f, left), left);
+    if (bytes?.length === left) return bytes;
+  }
+  const next = f.end + 4 <= input.length ? u32le(input, f.end) : 0;
+  if (next !== MAGIC && next >>> 4 !== SKIPPABLE) return null;
+  if (f.most > UNSIZED_LIMIT || f.window > UNSIZED_WINDOW) return null;
+  return decoder.unsized(input.subarray(f.start, f.end), f.most);
 }

@@ -43,12 +43,13 @@ export const nodeCodecs: Codecs = {
   zstd(input, size) {
     const decompress = zlib().zstdDecompressSync;
     if (decompress === undefined) return portableCodecs.zstd(input, size);
-    return zstdFrames(input, size, (frame, content) => {
+    const one = (frame: Uint8Array, most: number): Uint8Array | null => {
       try {
-        return decompress(frame, { maxOutputLength: content });
+        return decompress(frame, { maxOutputLength: most });
       } catch {
         return null;
       }
-    });
+    };
+    return zstdFrames(input, size, { sized: one, unsized: one });
   },
 };
