@@ -19,7 +19,7 @@ const SPEC: CommandSpec = {
 export async function run(program: string, args: readonly string[]): Promise<number> {
   const read = readArguments(program, args, SPEC);
   if (read === null) return 0;
-  const { inspect } = await import("../../src/node.ts");
+  const { inspect } = await import("../../src/engine/inspect.ts");
   const opened = await openInput(read.operands[0], { format: read.format("inputFormat", "--input-format") });
   try {
     const found = await inspect(opened);

@@ -16,7 +16,8 @@ export interface InputOptions {
  * else kept in a temporary file that goes away when the process ends.
  */
 export async function openInput(name: string, options: InputOptions): Promise<Opened> {
-  const { fileGate, openImage } = await import("../../src/node.ts");
+  const { fileGate } = await import("../../src/io/node/gate.ts");
+  const { openImage } = await import("../../src/engine/open.ts");
   const file = await openSource(name);
   try {
     return await openImage(file, {
@@ -38,7 +39,9 @@ export interface OpenedDisk {
 
 /** As `openInput`, for commands that take every byte whatever it means: a damaged filesystem is no matter here. */
 export async function openDisk(name: string, options: InputOptions): Promise<OpenedDisk> {
-  const m = await import("../../src/node.ts");
+  const { fileGate } = await import("../../src/io/node/gate.ts");
+  const { openContainer } = await import("../../src/engine/open.ts");
+  const { slice } = await import("../../src/io/slice.ts");
   const file = await openSource(name);
   let container: Source | null = null;
   const close = async (): Promise<void> => {
@@ -46,14 +49,14 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
     await file.close();
   };
   try {
-    container = await m.openContainer(file, { gate: m.fileGate(), format: options.format ?? "auto" });
+    container = await openContainer(file, { gate: fileGate(), format: options.format ?? "auto" });
     if (options.partition == null) return { source: container, close };
     const { readPartitionTable } = await import("../../src/fs/partition/table.ts");
     const { partitions } = await readPartitionTable(container);
     const found = partitions.find((p) => p.number === options.partition);
     if (found === undefined)
       throw new ImprintError("EPARTITION", `${name}: has no partition ${options.partition}`);
-    return { source: m.slice(container, found.start, found.size), close };
+    return { source: slice(container, found.start, found.size), close };
   } catch (error) {
     await close();
     throw error;
@@ -61,7 +64,7 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
 }
 
 async function openSource(name: string): Promise<Source> {
-  const { openFileSource } = await import("../../src/node.ts");
+  const { openFileSource } = await import("../../src/io/node/file-source.ts");
   if (name === "") throw new UsageError("empty file name");
   if (name !== "-") return openFileSource(name);
   const { standardInput } = await import("../ui/stdin.ts");

@@ -25,7 +25,7 @@ of that layer, where the bytes are stored as they are. All numbers are bytes.`,
 export async function run(program: string, args: readonly string[]): Promise<number> {
   const read = readArguments(program, args, SPEC);
   if (read === null) return 0;
-  const { mapRuns } = await import("../../src/node.ts");
+  const { mapRuns } = await import("../../src/engine/map.ts");
   const opened = await openDisk(read.operands[0], {
     format: read.format("inputFormat", "--input-format"),
     partition: read.number("partition", "--partition", 1, 65535),
