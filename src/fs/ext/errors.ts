@@ -10,7 +10,6 @@ const NATIVE_TEXT = {
   EXT_UNEXPECTED_BLOCK_SIZE: "Filesystem has unexpected block size",
   EXT_INVALID_ARGUMENT: "Invalid argument passed to ext2 library",
   EXT_SHORT_READ: "Attempt to read block from filesystem resulted in short read",
-  EXT_EINVAL: "Invalid argument",
   EXT_TOO_LARGE: "Filesystem too large for this program",
   EXT_MISSING_INODE_TABLE: "A block group is missing an inode table",
   EXT_BAD_INODE_TABLE: "Corrupt group descriptor: bad block for inode table",

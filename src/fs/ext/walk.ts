@@ -11,8 +11,6 @@ import type { Superblock } from "./superblock.ts";
 
 /** Bytes of tree blocks that may be read again because maps share them; an honest volume shares none. */
 const MOST_REVISITED = 1 << 27;
-/** Byte offsets from here on make the host call fail with "Invalid argument" instead of reading short. */
-const OFFSET_LIMIT = 2 ** 63;
 
 /** Walks the block maps of a volume's inodes into one sink. Work is bounded: trees that share blocks end in an error. */
 export class MapReader {
@@ -83,11 +81,10 @@ export class MapReader {
   private accept(walker: MapWalker, block: number, n: number): void {
     const { blockSize } = this.sb;
     if (n < blockSize) {
-      const at = block * blockSize;
       const error = new ExtError(
-        at >= OFFSET_LIMIT ? "EXT_EINVAL" : "EXT_SHORT_READ",
+        "EXT_SHORT_READ",
         "ext tree block",
-        at,
+        block * blockSize,
         `the source ends at byte ${this.source.size}`,
       );
       if (walker.fail === undefined) throw error;
