@@ -53,7 +53,7 @@ function inspectionToText(i: Inspection): string {
       ["File size", withBytes(i.size)],
       ["Format", i.format],
       ["Disk size", withBytes(i.diskSize)],
-      ...fieldRows(i.container),
+      ...fieldRows(i.container.filter((f) => f.key !== "virtualSize")),
     ]),
   );
   if (i.partitionTable !== "none") {
@@ -87,7 +87,7 @@ function filesystemText(title: string, f: FilesystemSummary): string {
 }
 
 function fieldRows(fields: readonly InfoField[]): [string, string][] {
-  return fields.map((f) => [f.label, formatField(f)]);
+  return fields.map((f) => [f.label.charAt(0).toUpperCase() + f.label.slice(1), formatField(f)]);
 }
 
 function withBytes(size: number): string {

@@ -40,7 +40,7 @@ export function formatField(field: InfoField): string {
       return value === 0 ? "never" : new Date(value * 1000).toISOString().replace(".000Z", "Z");
     return String(value);
   }
-  if (typeof value === "string") return printable(value);
+  if (typeof value === "string") return value === "" ? "none" : printable(value);
   return value.length === 0 ? "none" : value.map(printable).join(" ");
 }
 

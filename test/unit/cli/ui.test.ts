@@ -38,6 +38,7 @@ test("fields in their units", (t) => {
   t.is(field(0, "time"), "never");
   t.is(field(1_700_000_000, "time"), "2023-11-14T22:13:20Z");
   t.is(field([]), "none");
+  t.is(field(""), "none");
   t.is(field(["a", "b"]), "a b");
 });
 
