@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-import module from "node:module";
+import { start } from "./start.ts";
 
-(module as { enableCompileCache?: () => void }).enableCompileCache?.();
-const { dispatch } = await import("./dispatch.ts");
-process.exitCode = await dispatch(process.argv.slice(2));
+start((dispatch) => dispatch.dispatch(process.argv.slice(2)));

@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-import module from "node:module";
+import { start } from "../start.ts";
 
-(module as { enableCompileCache?: () => void }).enableCompileCache?.();
-const { runTool } = await import("../dispatch.ts");
-process.exitCode = await runTool("btrfs-image", "imprint-btrfs-image", process.argv.slice(2));
+start((dispatch) => dispatch.runTool("btrfs-image", "imprint-btrfs-image", process.argv.slice(2)));

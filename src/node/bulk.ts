@@ -1,5 +1,5 @@
 import { existsSync, ftruncateSync } from "node:fs";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { BulkCopier, BulkJob, BulkResult } from "../engine/copy/bulk.ts";
 import { CHUNK_BYTES, Copier, type CopyIo, OwnTurns, type Turns } from "../engine/copy/copier.ts";
 import { packerOf } from "../engine/copy/spec.ts";
@@ -30,7 +30,8 @@ class Helper {
   private early: FromHelper | null = null;
 
   constructor() {
-    this.worker = new Worker(workerFile(), { execArgv: [] });
+    const threads = process.getBuiltinModule("node:worker_threads");
+    this.worker = new threads.Worker(workerFile(), { execArgv: [] });
     this.worker.unref();
     this.worker.on("message", (m: FromHelper) => {
       if (this.waiting === null) this.early = m;

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { HostFile } from "../../bytes/runs.ts";
@@ -90,7 +89,7 @@ function openBeside(final: string, mode: number): [number, string] {
   let name = basename(final);
   while (Buffer.byteLength(name) > NAME_BYTES - 16) name = name.slice(0, -1);
   for (let tries = 0; ; tries++) {
-    const random = randomBytes(4).readUInt32LE().toString(36).padStart(7, "0").slice(-6);
+    const random = Math.random().toString(36).slice(2, 8).padEnd(6, "0");
     const temporary = join(dirname(final), `.${name}.${random}.imprint`);
     try {
       const fd = fs.openSync(temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
