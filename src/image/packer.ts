@@ -16,10 +16,15 @@ export interface Packer {
   /** Unit of allocation, bytes: the cluster. */
   readonly clusterSize: number;
   /**
-   * Chunks must begin and end at multiples of this many guest bytes (a multiple of the cluster; the guest's end too), or
-   * the layout may depend on how the guest is cut. Absent: the cluster.
+   * For bytes that do not depend on how the guest is cut (and are the native tool's), chunks begin and end at multiples of
+   * this many guest bytes, a multiple of cluster and zero unit. Any other cut gives a valid image too. Absent: the cluster.
    */
   readonly chunkUnit?: number;
+  /**
+   * For the native tool's bytes, the caller widens runs to whole units of this many guest bytes (clipped at the guest's
+   * end): it stores zeros in shorter runs. Runs that are not widened give a valid, smaller image. Absent: the cluster.
+   */
+  readonly zeroUnit?: number;
   /** Guest size in bytes (the last cluster may be short of source bytes; it is padded with zeros). */
   readonly guestSize: number;
   /** Everything that changes; replaceable by a shared array of the same length before the first call. */

@@ -6,12 +6,13 @@ function zero(b: Uint8Array, from: number, to: number): boolean {
   return true;
 }
 
-/** One byte for each cluster of `guest`: 1 where it is not all zero. */
-export function nonzeroClusters(guest: Uint8Array, clusterSize: number): Uint8Array {
+/** One byte for each cluster of `guest`: 1 where its unit (of `unit` bytes; the cluster by default) is not all zero. */
+export function nonzeroClusters(guest: Uint8Array, clusterSize: number, unit = clusterSize): Uint8Array {
   const n = Math.ceil(guest.length / clusterSize);
   const used = new Uint8Array(n);
-  for (let i = 0; i < n; i++)
-    used[i] = zero(guest, i * clusterSize, Math.min(guest.length, (i + 1) * clusterSize)) ? 0 : 1;
+  for (let at = 0; at < guest.length; at += unit)
+    if (!zero(guest, at, Math.min(guest.length, at + unit)))
+      used.fill(1, at / clusterSize, Math.min(n, (at + unit) / clusterSize));
   return used;
 }
 
@@ -36,9 +37,8 @@ export function packToMemory(
   guest: Uint8Array,
   nextChunk: () => number,
   takeTurns?: () => Packer,
-  used = nonzeroClusters(guest, packer.clusterSize),
+  used = nonzeroClusters(guest, packer.clusterSize, packer.zeroUnit),
 ): Uint8Array {
-  const cs = packer.clusterSize;
   const writes: { guest: number; target: number; bytes: number | Uint8Array }[] = [];
   const out: WriteList = {
     data: (g, target, length) => void writes.push({ guest: g, target, bytes: length }),
@@ -67,6 +67,5 @@ export function packToMemory(
     if (w.target + bytes.length > size) throw new Error(`write at ${w.target} beyond the end ${size}`);
     image.set(bytes, w.target);
   }
-  if (cs <= 0) throw new Error("cluster size");
   return image;
 }

@@ -82,9 +82,21 @@ export class Allocator {
     }
   }
 
-  /** Where `take` finds its clusters while everything taken is one range. */
+  /** Where `take` finds its clusters while nothing is free before the last taken range. */
   get next(): number {
-    return Math.max(this.state[FREE], this.state[RANGES_AT + 1]);
+    return Math.max(this.state[FREE], this.end);
+  }
+
+  /**
+   * True where requests of up to `n` clusters will follow the last one: no gaps before, nothing taken ahead, and room in the
+   * refcount table.
+   */
+  clear(n: number): boolean {
+    const s = this.state;
+    return (
+      s[FREE] >= s[RANGES_AT + 2 * s[RANGES] - 2] &&
+      Math.floor((this.next + 2 * n) / this.perBlock) + 3 < s[TABLE_CLUSTERS] * this.entriesPerCluster
+    );
   }
 
   /** First cluster after all that are taken. */
@@ -162,7 +174,7 @@ export class Allocator {
       if (this.blockAt(block) === 0) {
         this.makeBlock(c, block);
         if (s[FREE] > at) s[FREE] = at;
-        if (c > at) this.clear(at, c);
+        if (c > at) this.release(at, c);
         return false;
       }
       this.set(c, to);
@@ -214,7 +226,7 @@ export class Allocator {
     s[TABLE] = next;
     s[TABLE_CLUSTERS] = clusters;
     this.set(start, next + clusters);
-    this.clear(old, old + oldClusters);
+    this.release(old, old + oldClusters);
     if (old < s[FREE]) s[FREE] = old;
   }
 
@@ -260,7 +272,7 @@ export class Allocator {
     s[RANGES] = n;
   }
 
-  private clear(from: number, to: number): void {
+  private release(from: number, to: number): void {
     const s = this.state;
     for (let i = 0; i < s[RANGES]; i++) {
       const a = s[RANGES_AT + 2 * i];

@@ -9,7 +9,7 @@ import { finishAll } from "./meta-index.ts";
 
 /** qemu-img converts in buffers of this many bytes; a request to the image never spans two. */
 const BUFFER = 2 * 1024 * 1024;
-/** Runs of zeros shorter than this are stored. */
+/** Runs of zeros shorter than this are stored, where callers widen the runs they pass. */
 const ZERO_UNIT = 4096;
 
 // State behind the allocator's: scalars, then the L1 table in bytes.
@@ -23,31 +23,27 @@ const SCALARS = 8;
 
 /**
  * The layout of `qemu-img convert -O qcow2` (7.2, in-order writes, a source without holes): header, refcount table, first
- * refcount block, L1 table, then L2 tables and data as they come. Non-zero clusters are stored; with clusters below
- * 4 KiB, whole 4 KiB units.
- *
- * Chunks must begin at multiples of `chunkUnit` for the bytes to be qemu's (and the same however the guest is cut);
- * any other cut gives a valid image too.
+ * refcount block, L1 table, then L2 tables and data as they come; refcount blocks follow the request that first needs
+ * them.
  */
 export class QemuPacker implements StreamablePacker {
   readonly clusterSize: number;
   readonly guestSize: number;
   readonly chunkUnit: number;
+  readonly zeroUnit: number;
   private readonly spec: Extract<PackerSpec, { kind: "qemu" }>;
   private readonly bits: number;
   private readonly clusters: number;
   private readonly l1Entries: number;
   private readonly l2Entries: number;
-  /** Clusters of one buffer, and of one zero unit. */
+  /** Clusters of one buffer. */
   private readonly perBuffer: number;
-  private readonly perUnit: number;
-  /** True where requests may be placed before their end is known: the refcount table can never move. */
+  /** True where the refcount table can never move: requests may always be placed before their end is known. */
   private readonly eager: boolean;
   private readonly space: Allocator;
   private readonly scalars: number;
   private readonly l1: number;
   private readonly segment: L2Segment;
-  private units = new Uint32Array(256);
   private array: Float64Array;
 
   constructor(spec: Extract<PackerSpec, { kind: "qemu" }>) {
@@ -62,7 +58,6 @@ export class QemuPacker implements StreamablePacker {
     if (this.l1Entries * 8 > LIMIT.l1)
       throw new UnsupportedError(`qcow2: ${spec.guestSize} bytes are too many for clusters of ${cs}`);
     this.perBuffer = Math.max(1, BUFFER / cs);
-    this.perUnit = Math.max(1, ZERO_UNIT / cs);
     const perBlock = (cs * 8) / 2 ** spec.refcountOrder;
     const fixed = this.clusters + this.l1Entries + Math.ceil((this.l1Entries * 8) / cs) + 8;
     let blocks = 0;
@@ -71,7 +66,8 @@ export class QemuPacker implements StreamablePacker {
       blocks = Math.ceil((fixed + blocks + 4 * Math.ceil((blocks * 8) / cs)) / perBlock);
     }
     this.eager = blocks <= this.l2Entries;
-    this.chunkUnit = this.eager ? Math.max(cs, ZERO_UNIT) : Math.max(cs, BUFFER);
+    this.zeroUnit = Math.max(cs, ZERO_UNIT);
+    this.chunkUnit = this.eager ? this.zeroUnit : Math.max(cs, BUFFER);
     const slots = this.eager ? this.l2Entries : Math.ceil(blocks * 1.1) + 64;
     this.space = new Allocator(cs, spec.refcountOrder, Math.min(slots, LIMIT.refcountTable / 8));
     this.scalars = this.space.length;
@@ -104,14 +100,11 @@ export class QemuPacker implements StreamablePacker {
     const s = this.array;
     if (s[this.scalars + READY] === 0) this.begin();
     let open = -1;
-    const rounded = this.perUnit > 1 ? this.round(base, runs, count) : null;
-    const list = rounded === null ? runs : this.units;
-    const pairs = rounded ?? count;
-    for (let r = 0; r < pairs; r++) {
-      const to = base + list[2 * r] + list[2 * r + 1];
-      for (let guest = base + list[2 * r]; guest < to; ) {
+    for (let r = 0; r < count; r++) {
+      const to = base + runs[2 * r] + runs[2 * r + 1];
+      for (let guest = base + runs[2 * r]; guest < to; ) {
         const end = Math.min(to, (Math.floor(guest / this.perBuffer) + 1) * this.perBuffer);
-        const cut = end === to && r === pairs - 1 && end % this.perBuffer !== 0;
+        const cut = end === to && r === count - 1 && end % this.perBuffer !== 0;
         open = this.request(guest, end, cut, open, out);
         guest = end;
       }
@@ -141,7 +134,8 @@ export class QemuPacker implements StreamablePacker {
         if (!(cut && guest + n === end) || index + n === l2Entries) this.closeRequest();
       } else {
         if (s[this.l1 + l1] === 0) s[this.l1 + l1] = space.take(1) * cs;
-        if (cut && this.eager && guest + n === end && index + n < l2Entries) {
+        const open = cut && guest + n === end && index + n < l2Entries;
+        if (open && (this.eager || space.clear(this.perBuffer))) {
           at = space.next;
           s[scalars + OPEN_AT] = at;
           this.extend(n, guest + n);
@@ -176,27 +170,6 @@ export class QemuPacker implements StreamablePacker {
     s[this.scalars + OPEN_COUNT] = 0;
     if (n > 0 && this.space.take(n) !== s[this.scalars + OPEN_AT])
       throw new RangeError("qcow2 packer: an open request was moved");
-  }
-
-  /** Widens runs to whole zero units, into `units`; returns their number. */
-  private round(base: number, runs: Uint32Array, count: number): number {
-    if (this.units.length < count * 2) this.units = new Uint32Array(count * 4);
-    const { units, perUnit } = this;
-    let n = 0;
-    for (let r = 0; r < count; r++) {
-      const first = base + runs[2 * r];
-      let from = first - (first % perUnit) - base;
-      if (from < 0) from = 0;
-      const last = first + runs[2 * r + 1];
-      const to = Math.min(Math.ceil(last / perUnit) * perUnit, this.clusters) - base;
-      if (n > 0 && units[2 * n - 2] + units[2 * n - 1] >= from) units[2 * n - 1] = to - units[2 * n - 2];
-      else {
-        units[2 * n] = from;
-        units[2 * n + 1] = to - from;
-        n++;
-      }
-    }
-    return n;
   }
 
   private header(): Uint8Array {

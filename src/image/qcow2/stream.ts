@@ -11,7 +11,7 @@ const PIECE = 512 * 1024;
 
 export interface StreamOptions {
   readonly spec: PackerSpec;
-  /** Guest clusters that are not all zero: block = spec.clusterSize bytes. */
+  /** Guest clusters to store, as `place` would get them: block = spec.clusterSize bytes. */
   readonly clusters: BlockSet;
   readonly source: Source;
   readonly target: Target;
