@@ -10,6 +10,7 @@ export * from "./engine/inspect.ts";
 export * from "./engine/layouts.ts";
 export * from "./engine/map.ts";
 export * from "./engine/open.ts";
+export * from "./engine/picture.ts";
 export * from "./engine/selected-source.ts";
 export * from "./engine/tolerant-source.ts";
 export * from "./engine/write.ts";

@@ -9,6 +9,11 @@ interface Listing {
   entries(): AsyncIterable<[string, FileSystemHandle]>;
 }
 
+/** Whether the browser has a private file system at all. */
+export function hasPrivateFiles(): boolean {
+  return navigator.storage?.getDirectory !== undefined;
+}
+
 async function folder(): Promise<FileSystemDirectoryHandle | null> {
   try {
     const root = await navigator.storage.getDirectory();

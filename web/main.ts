@@ -1,6 +1,6 @@
 import type { Progress } from "../src/engine/api.ts";
 import type { GateRequest } from "../src/io/gate.ts";
-import { clearOldDownloads, dropDownload, dropEmpty, offerDownload } from "./downloads.ts";
+import { clearOldDownloads, dropDownload, dropEmpty, hasPrivateFiles, offerDownload } from "./downloads.ts";
 import { Engine, EngineError, STOPPED } from "./engine.ts";
 import type { JobRequest, OpenedView, Sink } from "./protocol.ts";
 import { bytes } from "./text.ts";
@@ -112,8 +112,8 @@ class Session {
       const outcome = await engine.call("run", { job, sink });
       return { outcome, link: outcome.output === null ? null : offerDownload(outcome.output, job.name) };
     } catch (error) {
-      if (sink.kind === "download") void dropDownload(sink.id);
-      else void dropEmpty(sink.handle);
+      if (sink.kind === "file") void dropEmpty(sink.handle);
+      else if (sink.id !== null) void dropDownload(sink.id);
       if (isStop(error)) return null;
       throw error;
     } finally {
@@ -124,7 +124,7 @@ class Session {
 
   private async sink(name: string, choose: boolean): Promise<Sink | null> {
     if (!choose || picker.showSaveFilePicker === undefined)
-      return { kind: "download", id: `${Date.now()}-${Math.random().toString(36).slice(2)}` };
+      return { kind: "download", id: hasPrivateFiles() ? crypto.randomUUID() : null };
     try {
       return { kind: "file", handle: await picker.showSaveFilePicker({ suggestedName: name }) };
     } catch (error) {

@@ -13,10 +13,13 @@ export interface JobRequest {
   readonly name: string;
 }
 
-/** Where the output goes. "download": the browser's private file system, or a Blob where there is none, under the name `id`. */
+/**
+ * Where the output goes. "download": the browser's private file system under the name `id`, or a Blob where that is null
+ * or there is no room.
+ */
 export type Sink =
   | { readonly kind: "file"; readonly handle: FileSystemFileHandle }
-  | { readonly kind: "download"; readonly id: string };
+  | { readonly kind: "download"; readonly id: string | null };
 
 /** An opened image, as the page needs it. */
 export interface OpenedView {

@@ -22,6 +22,7 @@ import type {
   Calls,
   FromWorker,
   JobOutcome,
+  JobRequest,
   OpenedView,
   PlainError,
   Sink,
@@ -70,8 +71,11 @@ function current(): Opened {
   return opened;
 }
 
+/** Every read of a File costs about a millisecond, so pages are large. */
+const PAGES = { page: 1024 * 1024, pages: 24, ahead: 8 };
+
 function sourceOf(file: File): Source {
-  return cached(new BlobSource(file));
+  return cached(new BlobSource(file), PAGES);
 }
 
 async function open({ file, format, partition }: Calls["open"]["args"]): Promise<OpenedView> {
@@ -101,8 +105,18 @@ const gate: Gate = async (request: GateRequest) => {
 };
 
 async function run({ job, sink }: Calls["run"]["args"]): Promise<JobOutcome> {
+  const target = await targetFor(job, sink);
+  try {
+    return await runInto(job, target);
+  } catch (e) {
+    // Less room than was promised (a small quota, a private window): once more, in memory.
+    if (!(target instanceof PrivateFileTarget && e instanceof IoError && e.code === "ENOSPC")) throw e;
+    return runInto(job, new BlobTarget(job.name));
+  }
+}
+
+async function runInto(job: JobRequest, target: PageTarget): Promise<JobOutcome> {
   const started = performance.now();
-  const target = await targetFor(job.name, sink);
   const options: OutputOptions = { format: job.format, qcow2: job.qcow2, onProgress: paced() };
   try {
     const result =
@@ -123,11 +137,14 @@ async function run({ job, sink }: Calls["run"]["args"]): Promise<JobOutcome> {
 
 type PageTarget = FileHandleTarget | PrivateFileTarget | BlobTarget;
 
-async function targetFor(name: string, sink: Sink): Promise<PageTarget> {
+async function targetFor({ name, what, format }: JobRequest, sink: Sink): Promise<PageTarget> {
   if (sink.kind === "file") return FileHandleTarget.open(sink.handle);
+  if (sink.id === null) return new BlobTarget(name);
+  const { disk, source } = current();
+  const size = format === "qcow2" ? 0 : what === "convert" ? disk.size : source.size;
   const root = await navigator.storage?.getDirectory?.().catch(() => null);
   const folder = await root?.getDirectoryHandle(DOWNLOAD_FOLDER, { create: true }).catch(() => null);
-  const file = folder ? await PrivateFileTarget.open(name, folder, sink.id) : null;
+  const file = folder ? await PrivateFileTarget.open(name, folder, sink.id, size) : null;
   return file ?? new BlobTarget(name);
 }
 

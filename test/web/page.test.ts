@@ -58,6 +58,17 @@ async function units(page: Page, role: string): Promise<number> {
   return Number(await page.getAttribute(`.legend tr[data-role="${role}"]`, "data-units"));
 }
 
+/** Outputs in the browser's private file system. */
+function downloadsKept(page: Page): Promise<number> {
+  return page.evaluate(async () => {
+    const root = await navigator.storage.getDirectory();
+    const folder = await root.getDirectoryHandle("imprint-downloads", { create: true });
+    let n = 0;
+    for await (const _ of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) n++;
+    return n;
+  });
+}
+
 async function ours(t: ExecutionContext, args: readonly string[]): Promise<void> {
   const r = await imprint(args);
   t.is(r.code, 0, `imprint ${args.join(" ")}: ${r.stderr}`);
@@ -145,14 +156,7 @@ test("captures of a volume are the command line's bytes, through the browser's p
       volume,
     ]);
     await must("qemu-img", ["check", "-q", q], { codes: [0, 3] });
-    const kept = await page.evaluate(async () => {
-      const root = await navigator.storage.getDirectory();
-      const folder = await root.getDirectoryHandle("imprint-downloads");
-      let n = 0;
-      for await (const _ of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) n++;
-      return n;
-    });
-    t.true(kept >= 8, `${kept} outputs went through the private file system`);
+    t.is(await downloadsKept(page), 8, "every output went through the private file system");
   });
 });
 
@@ -170,6 +174,26 @@ test("without a private file system downloads are assembled in memory, with the 
       "qcow2",
       volume,
     ]);
+  });
+});
+
+test("where the private file system is too small, the output goes on in memory", async (t) => {
+  await onPage(t, { profile: "persistent", before: withoutPicker }, async ({ page, site }, dir) => {
+    const client = await page.context().newCDPSession(page);
+    await client.send("Storage.overrideQuotaForOrigin", {
+      origin: new URL(site.url).origin,
+      quotaSize: 4 * MiB,
+    });
+    const volume = await extVolume(dir, "volume.img", 48 * MiB);
+    await openFile(page, volume);
+    await sameBytes(t, page, dir, { what: "used", format: "raw" }, ["capture", "--format", "raw", volume]);
+    await sameBytes(t, page, dir, { what: "used", format: "qcow2" }, [
+      "capture",
+      "--format",
+      "qcow2",
+      volume,
+    ]);
+    t.is(await downloadsKept(page), 0, "half-made outputs are removed");
   });
 });
 
@@ -332,12 +356,8 @@ test("a running job can be cancelled and leaves nothing", async (t) => {
     await page.click("#cancel");
     await page.waitForFunction(() => !document.querySelector<HTMLButtonElement>("#save")?.disabled);
     t.is(await page.locator("#saved, #save-status .error").count(), 0);
-    await page.waitForFunction(async () => {
-      const root = await navigator.storage.getDirectory();
-      const folder = await root.getDirectoryHandle("imprint-downloads", { create: true });
-      for await (const _ of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) return false;
-      return true;
-    });
+    for (let i = 0; i < 50 && (await downloadsKept(page)) > 0; i++) await page.waitForTimeout(100);
+    t.is(await downloadsKept(page), 0, "nothing half-made stays");
     const small = await extVolume(dir, "volume.img", 32 * MiB);
     await openFile(page, small);
     await sameBytes(t, page, dir, { what: "used", format: "qcow2" }, ["capture", "--format", "qcow2", small]);

@@ -45,19 +45,21 @@ export class PrivateFileTarget implements Target {
   }
 
   /**
-   * Starts an empty file `name` of `folder`, or answers null where the browser has no working private file system
-   * (private windows of some browsers accept calls and lose the bytes, which a short trial shows).
+   * Starts an empty file `name` of `folder`, or answers null where the browser has no working private file system or
+   * would not keep `size` bytes (private windows of some browsers accept calls and lose the bytes, which a short trial
+   * shows).
    */
   static async open(
     label: string,
     folder: FileSystemDirectoryHandle,
     name: string,
+    size = 0,
   ): Promise<PrivateFileTarget | null> {
     let access: SyncAccessHandle | undefined;
     try {
       const handle = await folder.getFileHandle(name, { create: true });
       access = await (handle as unknown as SyncCapable).createSyncAccessHandle?.();
-      if (access !== undefined && works(access))
+      if (access !== undefined && works(access, size))
         return new PrivateFileTarget(label, name, folder, handle, access);
     } catch {
       // falls through: not available here
@@ -75,7 +77,7 @@ export class PrivateFileTarget implements Target {
       throw hostError(`${this.label}: write failed`, e, at);
     }
     if (n !== bytes.length)
-      throw new IoError("ENOSPC", `${this.label}: the browser took ${n} of ${bytes.length} bytes`, at);
+      throw new IoError("ENOSPC", `${this.label}: the browser has no more room for it`, at);
   }
 
   zero(): void {}
@@ -120,8 +122,10 @@ export class PrivateFileTarget implements Target {
   }
 }
 
-/** Whether the file keeps what is written to it. Leaves it empty. */
-function works(access: SyncAccessHandle): boolean {
+/** Whether the file keeps what is written to it, and has room for `size` bytes. Leaves it empty. */
+function works(access: SyncAccessHandle, size: number): boolean {
+  access.truncate(size);
+  if (access.getSize() !== size) return false;
   access.truncate(0);
   const mark = new Uint8Array([0x49, 0x4d, 0x50]);
   if (access.write(mark, { at: 4096 }) !== mark.length || access.getSize() !== 4099) return false;
