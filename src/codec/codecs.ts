@@ -9,20 +9,20 @@ export interface DeflateOptions {
 }
 
 /**
- * The decompressors and compressors that image formats call. Each answers synchronously where its host can; callers do
- * `const b = r instanceof Promise ? await r : r`. Nothing is loaded before the first call.
+ * The decompressors and compressors that image formats call. Each answers synchronously where its host can;
+ * callers do `const b = r instanceof Promise ? await r : r`. Nothing is loaded before the first call.
  */
 export interface Codecs {
   /**
-   * Inflates a raw deflate stream until `size` bytes are out. What follows in `input` (or in the stream) is ignored.
-   * Throws FormatError where the stream is damaged or ends before.
+   * Inflates a raw deflate stream until `size` bytes are out. What follows in `input` (or in the stream) is
+   * ignored. Throws FormatError where the stream is damaged or ends before.
    */
   inflateRaw(input: Uint8Array, size: number): Uint8Array | Promise<Uint8Array>;
   /** Compresses `input` as one raw deflate stream. */
   deflateRaw(input: Uint8Array, options: DeflateOptions): Uint8Array | Promise<Uint8Array>;
   /**
-   * Decompresses Zstandard frames from the start of `input` until exactly `size` bytes are out; what follows is ignored.
-   * Throws FormatError where a frame is damaged, ends before, or holds more.
+   * Decompresses Zstandard frames from the start of `input` until exactly `size` bytes are out; what follows
+   * is ignored. Throws FormatError where a frame is damaged, ends before, or holds more.
    */
   zstd(input: Uint8Array, size: number): Uint8Array | Promise<Uint8Array>;
 }

@@ -31,8 +31,9 @@ export interface ZstdFrame {
 }
 
 /**
- * Walks the headers of the frame that starts at `at`: finds its exact end without decompressing, so that bytes behind it
- * are never handed to a decoder. Throws FormatError where it is damaged or cut, UnsupportedError for a dictionary.
+ * Walks the headers of the frame that starts at `at`: finds its exact end without decompressing, so that
+ * bytes behind it are never handed to a decoder. Throws FormatError where it is damaged or cut,
+ * UnsupportedError for a dictionary.
  */
 export function zstdFrame(b: Uint8Array, at: number): ZstdFrame {
   const need = (end: number) => {
@@ -92,8 +93,8 @@ export function zstdFrame(b: Uint8Array, at: number): ZstdFrame {
 }
 
 /**
- * The frame again with its decompressed size in the header (no checksum of ours changes: it covers content only), for
- * decoders that need to know it before.
+ * The frame again with its decompressed size in the header (no checksum of ours changes: it covers content
+ * only), for decoders that need to know it before.
  */
 export function withContentSize(b: Uint8Array, f: ZstdFrame, content: number): Uint8Array {
   const header = [0x28, 0xb5, 0x2f, 0xfd, 0x80 | (f.checksum ? 4 : 0)];
@@ -120,8 +121,8 @@ const UNSIZED_LIMIT = 4 * 1024 * 1024;
 const UNSIZED_WINDOW = 8 * 1024 * 1024;
 
 /**
- * Decompresses frames from the start of `input` until `size` bytes are out. Throws FormatError where a frame is damaged or cut,
- * or yields more than is left; never unpacks more than its header or block headers allow.
+ * Decompresses frames from the start of `input` until `size` bytes are out. Throws FormatError where a frame
+ * is damaged or cut, or yields more than is left; never unpacks more than its header or block headers allow.
  */
 export function zstdFrames(input: Uint8Array, size: number, decoder: ZstdFrameDecoder): Uint8Array {
   let out: Uint8Array | null = null;
@@ -149,7 +150,10 @@ function known(input: Uint8Array, f: ZstdFrame, decoder: ZstdFrameDecoder): Uint
   return bytes?.length === f.content ? bytes : null;
 }
 
-/** A frame without its size: taken to be the last and to fill what is left, unless that fails and another follows. */
+/**
+ * A frame without its size: taken to be the last and to fill what is left, unless that fails and another
+ * follows.
+ */
 function unknown(
   input: Uint8Array,
   f: ZstdFrame,

@@ -1,7 +1,7 @@
 /**
- * Image formats that leave zero blocks out and append the rest (QCOW2) decide, in guest order, where each block goes.
- * A packer is that decision and nothing else: no I/O. Several threads can take turns with one packer, because all of
- * its mutable state is a flat array of numbers that can live in shared memory.
+ * Image formats that leave zero blocks out and append the rest (QCOW2) decide, in guest order, where each
+ * block goes. A packer is that decision and nothing else: no I/O. Several threads can take turns with one
+ * packer, because all of its mutable state is a flat array of numbers that can live in shared memory.
  */
 
 /** Where the decisions go. Offsets and lengths are bytes. */
@@ -16,13 +16,15 @@ export interface Packer {
   /** Unit of allocation, bytes: the cluster. */
   readonly clusterSize: number;
   /**
-   * For bytes that do not depend on how the guest is cut (and are the native tool's), chunks begin and end at multiples of
-   * this many guest bytes, a multiple of cluster and zero unit. Any other cut gives a valid image too. Absent: the cluster.
+   * For bytes that do not depend on how the guest is cut (and are the native tool's), chunks begin and end at
+   * multiples of this many guest bytes, a multiple of cluster and zero unit. Any other cut gives a valid
+   * image too. Absent: the cluster.
    */
   readonly chunkUnit?: number;
   /**
-   * For the native tool's bytes, the caller widens runs to whole units of this many guest bytes (clipped at the guest's
-   * end): it stores zeros in shorter runs. Runs that are not widened give a valid, smaller image. Absent: the cluster.
+   * For the native tool's bytes, the caller widens runs to whole units of this many guest bytes (clipped at
+   * the guest's end): it stores zeros in shorter runs. Runs that are not widened give a valid, smaller image.
+   * Absent: the cluster.
    */
   readonly zeroUnit?: number;
   /** Guest size in bytes (the last cluster may be short of source bytes; it is padded with zeros). */
@@ -30,8 +32,8 @@ export interface Packer {
   /** Everything that changes; replaceable by a shared array of the same length before the first call. */
   state: Float64Array;
   /**
-   * Places the non-zero clusters of one chunk of the guest: `runs` holds `count` pairs (first, number) of cluster
-   * indexes relative to guest cluster `base`. Chunks come in ascending order and never overlap.
+   * Places the non-zero clusters of one chunk of the guest: `runs` holds `count` pairs (first, number) of
+   * cluster indexes relative to guest cluster `base`. Chunks come in ascending order and never overlap.
    */
   place(base: number, runs: Uint32Array, count: number, out: WriteList): void;
   /** The metadata that is known only at the end (header, L1, refcounts); returns the file's size in bytes. */

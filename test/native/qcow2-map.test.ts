@@ -1,4 +1,5 @@
-// The map of an image against `qemu-img map --output=json` (on dense copies, where holes of the host file don't show).
+// The map of an image against `qemu-img map --output=json` (on dense copies, where holes of the host file
+// don't show).
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";

@@ -35,7 +35,10 @@ function pipe(size: number) {
   };
 }
 
-/** Packs in one go, in chunks of varied sizes by several packers in turn, and in one pass: all must give `want`. */
+/**
+ * Packs in one go, in chunks of varied sizes by several packers in turn, and in one pass: all must give
+ * `want`.
+ */
 async function gives(
   t: ExecutionContext,
   spec: PackerSpec,
@@ -74,7 +77,8 @@ async function asQemuImg(
   await inScratch("pack", async (dir) => {
     const raw = writeBytes(join(dir, "a.raw"), guest);
     const q = join(dir, "a.qcow2");
-    const options = `cluster_size=${clusterSize},compat=${version === 2 ? "0.10" : "1.1"},refcount_bits=${2 ** refcountOrder}`;
+    const compat = version === 2 ? "0.10" : "1.1";
+    const options = `cluster_size=${clusterSize},compat=${compat},refcount_bits=${2 ** refcountOrder}`;
     await qemuImg("convert", "-f", "raw", "-O", "qcow2", "-o", options, raw, q);
     const spec: PackerSpec = {
       kind: "qemu",

@@ -6,7 +6,10 @@ function zero(b: Uint8Array, from: number, to: number): boolean {
   return true;
 }
 
-/** One byte for each cluster of `guest`: 1 where its unit (of `unit` bytes; the cluster by default) is not all zero. */
+/**
+ * One byte for each cluster of `guest`: 1 where its unit (of `unit` bytes; the cluster by default) is not all
+ * zero.
+ */
 export function nonzeroClusters(guest: Uint8Array, clusterSize: number, unit = clusterSize): Uint8Array {
   const n = Math.ceil(guest.length / clusterSize);
   const used = new Uint8Array(n);
@@ -29,8 +32,8 @@ export function runsOf(used: Uint8Array, from: number, to: number): Uint32Array 
 }
 
 /**
- * The reference copy loop: packs `guest` in chunks whose sizes (in clusters) `nextChunk` gives, and returns the image.
- * `takeTurns` builds a packer over the same state for each chunk, as several threads would.
+ * The reference copy loop: packs `guest` in chunks whose sizes (in clusters) `nextChunk` gives, and returns
+ * the image. `takeTurns` builds a packer over the same state for each chunk, as several threads would.
  */
 export function packToMemory(
   packer: Packer,

@@ -16,7 +16,9 @@ function zlib(): ZlibModule {
   return loaded;
 }
 
-/** Codecs over the host's native zlib (and zstd where it has one); synchronous, except zstd on older hosts. */
+/**
+ * Codecs over the host's native zlib (and zstd where it has one); synchronous, except zstd on older hosts.
+ */
 export const nodeCodecs: Codecs = {
   inflateRaw(input, size) {
     const z = zlib();

@@ -19,10 +19,10 @@ const MOST_STALE = 64;
 const BLOCKS_AT = STALE_AT + 3 * MOST_STALE;
 
 /**
- * Decides which clusters of a new image are taken, in qemu's order: free clusters are searched upwards; a refcount block
- * is taken right after the request that first needs it and counts itself; a refcount table that is too small moves, half as
- * large again, behind the next range of a refcount block, and its old clusters become free. A request that meets
- * such a need starts again. Facts: observed on qemu-img 7.2.
+ * Decides which clusters of a new image are taken, in qemu's order: free clusters are searched upwards; a
+ * refcount block is taken right after the request that first needs it and counts itself; a refcount table
+ * that is too small moves, half as large again, behind the next range of a refcount block, and its old
+ * clusters become free. A request that meets such a need starts again. Facts: observed on qemu-img 7.2.
  *
  * All that changes lies in `state`, `length` numbers of it.
  */
@@ -88,8 +88,8 @@ export class Allocator {
   }
 
   /**
-   * True where requests of up to `n` clusters will follow the last one: no gaps before, nothing taken ahead, and room in the
-   * refcount table.
+   * True where requests of up to `n` clusters will follow the last one: no gaps before, nothing taken ahead,
+   * and room in the refcount table.
    */
   clear(n: number): boolean {
     const s = this.state;
@@ -122,7 +122,10 @@ export class Allocator {
     return BLOCKS_AT + i < this.length ? this.state[BLOCKS_AT + i] : 0;
   }
 
-  /** Refcount tables left behind whose clusters are still free: calls `each(cluster, index in table, entries)`. */
+  /**
+   * Refcount tables left behind whose clusters are still free: calls `each(cluster, index in table,
+   * entries)`.
+   */
   stale(each: (cluster: number, from: number, entries: number) => void): void {
     const s = this.state;
     for (let i = 0; i < s[STALE]; i++) {
@@ -165,7 +168,10 @@ export class Allocator {
     return at;
   }
 
-  /** Counts [at, at + n); false where a refcount block had to be made first: then nothing is taken, search again. */
+  /**
+   * Counts [at, at + n); false where a refcount block had to be made first: then nothing is taken, search
+   * again.
+   */
   private mark(at: number, n: number): boolean {
     const s = this.state;
     for (let c = at; c < at + n; ) {

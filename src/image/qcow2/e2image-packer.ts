@@ -19,9 +19,9 @@ const END = 5;
 const SCALARS = 8;
 
 /**
- * The layout of native `e2image -Q`: version 2, clusters of the filesystem's block size, L2 tables interleaved with the
- * data, one cluster reserved ahead for the next L2 table, two clusters counted but never used. `marks` sizes the
- * refcount table, as there.
+ * The layout of native `e2image -Q`: version 2, clusters of the filesystem's block size, L2 tables
+ * interleaved with the data, one cluster reserved ahead for the next L2 table, two clusters counted but never
+ * used. `marks` sizes the refcount table, as there.
  */
 export class E2imagePacker implements StreamablePacker {
   readonly clusterSize: number;
@@ -79,7 +79,9 @@ export class E2imagePacker implements StreamablePacker {
     s[END] = this.firstBlock + cs;
   }
 
-  /** Counts the cluster at `at`; true where that began a new refcount block, which then lies at `position`. */
+  /**
+   * Counts the cluster at `at`; true where that began a new refcount block, which then lies at `position`.
+   */
   private count(s: Float64Array, at: number, position: number): boolean {
     const block = Math.floor(at / 2 ** (2 * this.bits - 1));
     let fresh = false;
@@ -114,7 +116,8 @@ export class E2imagePacker implements StreamablePacker {
           open = l1;
           l2 = s[l1At + l1];
         }
-        // Clusters that go one after another: to the table's end, the run's end, and what the refcount block holds.
+        // Clusters that go one after another: to the table's end, the run's end, and what the refcount block
+        // holds.
         const room = half - ((at / cs) % half);
         let n = Math.min(left, l2Entries - index, room);
         if (l2 === 0 || room === half) n = 1;

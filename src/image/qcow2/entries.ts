@@ -4,8 +4,8 @@ import { COPIED_HIGH } from "./layout.ts";
 const PIECE = 65536;
 
 /**
- * Collects the entries of one L2 table that one chunk touches and hands them on as one segment: the first touched entry to
- * the last. Entries in between that were not set are zero.
+ * Collects the entries of one L2 table that one chunk touches and hands them on as one segment: the first
+ * touched entry to the last. Entries in between that were not set are zero.
  */
 export class L2Segment {
   private readonly bytes: Uint8Array;
@@ -19,7 +19,10 @@ export class L2Segment {
     this.view = new DataView(this.bytes.buffer);
   }
 
-  /** Sets `count` entries from `index` to clusters of `step` bytes from `offset`, flagged as copied. Ascending. */
+  /**
+   * Sets `count` entries from `index` to clusters of `step` bytes from `offset`, flagged as copied.
+   * Ascending.
+   */
   set(index: number, count: number, offset: number, step: number): void {
     if (this.end === this.first) this.first = this.end = index;
     if (index > this.end) this.bytes.fill(0, this.end * 8, index * 8);
@@ -46,7 +49,10 @@ export class L2Segment {
   }
 }
 
-/** Writes `count` table entries taken from `values` (offsets; 0 stays 0, others get `flags` in the high word) at `target`. */
+/**
+ * Writes `count` table entries taken from `values` (offsets; 0 stays 0, others get `flags` in the high word)
+ * at `target`.
+ */
 export function writeTable(
   values: Float64Array,
   from: number,

@@ -38,8 +38,9 @@ export function v2Header(f: HeaderFields): Uint8Array {
 }
 
 /**
- * The header with its extensions and the backing file name, in the order qemu writes them: backing format, feature names
- * (version 3 and clusters above 4 KiB only), end, name. Throws RangeError where it does not fit into one cluster.
+ * The header with its extensions and the backing file name, in the order qemu writes them: backing format,
+ * feature names (version 3 and clusters above 4 KiB only), end, name. Throws RangeError where it does not fit
+ * into one cluster.
  */
 export function qemuHeader(f: HeaderFields): Uint8Array {
   const text = new TextEncoder();

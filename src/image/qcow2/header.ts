@@ -87,8 +87,9 @@ function tableOffset(b: Uint8Array, at: number, name: string, length: number, un
 }
 
 /**
- * Reads and checks a header. `b`: the first HEADER_BYTES of the image, or all of it. Throws FormatError where a field
- * breaks the format or a limit qemu enforces, UnsupportedError for features that are not known here, by their names.
+ * Reads and checks a header. `b`: the first HEADER_BYTES of the image, or all of it. Throws FormatError where
+ * a field breaks the format or a limit qemu enforces, UnsupportedError for features that are not known here,
+ * by their names.
  */
 export function parseHeader(b: Uint8Array): Qcow2Header {
   if (b.length < V2_HEADER_LENGTH) fail(`cut short after ${b.length} bytes`);
@@ -268,7 +269,7 @@ function refuseUnknown(b: Uint8Array, features: readonly FeatureName[]): void {
   }
   if (names.length > 0)
     throw new UnsupportedError(
-      `${STRUCTURE}: needs ${names.length === 1 ? "a feature" : "features"} not known here: ${names.join(", ")}`,
+      `${STRUCTURE}: needs what is not known here: feature ${names.join(", feature ")}`,
     );
 }
 

@@ -1,6 +1,6 @@
 /**
- * QCOW2 on disk: offsets, magics, flags, limits. All fields are big-endian. Facts: the QCOW2 specification (qemu's
- * docs/interop/qcow2.txt), and the limits that qemu-img 7.2 enforces at open.
+ * QCOW2 on disk: offsets, magics, flags, limits. All fields are big-endian. Facts: the QCOW2 specification
+ * (qemu's docs/interop/qcow2.txt), and the limits that qemu-img 7.2 enforces at open.
  */
 
 export const MAGIC = 0x514649fb;
@@ -36,7 +36,10 @@ export const INCOMPATIBLE = { dirty: 0, corrupt: 1, dataFile: 2, compressionType
 export const COMPATIBLE_LAZY_REFCOUNTS = 0;
 export const AUTOCLEAR = { bitmaps: 0, rawDataFile: 1 } as const;
 
-/** Rows of the feature name table that qemu writes: kind (0 incompatible, 1 compatible, 2 autoclear), bit, name. */
+/**
+ * Rows of the feature name table that qemu writes: kind (0 incompatible, 1 compatible, 2 autoclear), bit,
+ * name.
+ */
 export const FEATURE_NAMES: readonly (readonly [number, number, string])[] = [
   [0, INCOMPATIBLE.dirty, "dirty bit"],
   [0, INCOMPATIBLE.corrupt, "corrupt bit"],

@@ -1,13 +1,16 @@
 import type { Packer, WriteList } from "../packer.ts";
 
 /**
- * What a one-pass writer needs of a packer beyond the contract: the metadata of the end, in parts that can be made one at
- * a time, in any order.
+ * What a one-pass writer needs of a packer beyond the contract: the metadata of the end, in parts that can be
+ * made one at a time, in any order.
  */
 export interface StreamablePacker extends Packer {
   /** Settles the end of the image; no `place` after it. Returns the file's size in bytes. */
   settle(): number;
-  /** Header, L1 table, refcount table and whatever else is neither refcount block nor L2 table; after `settle`. */
+  /**
+   * Header, L1 table, refcount table and whatever else is neither refcount block nor L2 table; after
+   * `settle`.
+   */
   heads(out: WriteList): void;
   /** Refcount blocks there are, after `settle`. Some numbers may have none. */
   refcountBlocks(): number;

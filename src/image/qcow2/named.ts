@@ -5,8 +5,9 @@ import type { Source } from "../../io/source.ts";
 import { MAGIC } from "./layout.ts";
 
 /**
- * Opens the backing file that an image names, through the gate, in the format that the image states; where it states none,
- * a file that starts as QCOW2 does is taken as such and any other as raw. Closing the result closes the file.
+ * Opens the backing file that an image names, through the gate, in the format that the image states; where it
+ * states none, a file that starts as QCOW2 does is taken as such and any other as raw. Closing the result
+ * closes the file.
  */
 export async function openNamed(
   request: GateRequest,

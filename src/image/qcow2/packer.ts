@@ -5,7 +5,9 @@ import { MAX_CLUSTER_BITS, MAX_REFCOUNT_ORDER, MIN_CLUSTER_BITS } from "./layout
 import type { StreamablePacker } from "./meta-index.ts";
 import { QemuPacker } from "./qemu-packer.ts";
 
-/** The packer of a specification. Throws UnsupportedError for sizes that the format or the layout cannot hold. */
+/**
+ * The packer of a specification. Throws UnsupportedError for sizes that the format or the layout cannot hold.
+ */
 export function createPacker(spec: PackerSpec): StreamablePacker {
   const bits = Math.log2(spec.clusterSize);
   if (!Number.isInteger(bits) || bits < MIN_CLUSTER_BITS || bits > MAX_CLUSTER_BITS)

@@ -15,16 +15,19 @@ const ZERO_UNIT = 4096;
 // State behind the allocator's: scalars, then the L1 table in bytes.
 const READY = 0;
 const L1_AT = 1;
-/** The request that the last chunk ended in: its first host cluster, clusters so far, guest cluster to go on at. */
+/**
+ * The request that the last chunk ended in: its first host cluster, clusters so far, guest cluster to go on
+ * at.
+ */
 const OPEN_AT = 2;
 const OPEN_COUNT = 3;
 const OPEN_NEXT = 4;
 const SCALARS = 8;
 
 /**
- * The layout of `qemu-img convert -O qcow2` (7.2, in-order writes, a source without holes): header, refcount table, first
- * refcount block, L1 table, then L2 tables and data as they come; refcount blocks follow the request that first needs
- * them.
+ * The layout of `qemu-img convert -O qcow2` (7.2, in-order writes, a source without holes): header, refcount
+ * table, first refcount block, L1 table, then L2 tables and data as they come; refcount blocks follow the
+ * request that first needs them.
  */
 export class QemuPacker implements StreamablePacker {
   readonly clusterSize: number;
@@ -38,7 +41,9 @@ export class QemuPacker implements StreamablePacker {
   private readonly l2Entries: number;
   /** Clusters of one buffer. */
   private readonly perBuffer: number;
-  /** True where the refcount table can never move: requests may always be placed before their end is known. */
+  /**
+   * True where the refcount table can never move: requests may always be placed before their end is known.
+   */
   private readonly eager: boolean;
   private readonly space: Allocator;
   private readonly scalars: number;
@@ -112,7 +117,10 @@ export class QemuPacker implements StreamablePacker {
     if (open >= 0) this.segment.flush(s[this.l1 + open], out);
   }
 
-  /** Places one request [guest, end); `cut`: the next chunk may go on with it. Returns the L1 index of the open segment. */
+  /**
+   * Places one request [guest, end); `cut`: the next chunk may go on with it. Returns the L1 index of the
+   * open segment.
+   */
   private request(guest: number, end: number, cut: boolean, open: number, out: WriteList): number {
     const { array: s, space, l2Entries, segment, scalars } = this;
     const cs = this.clusterSize;

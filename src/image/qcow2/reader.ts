@@ -34,9 +34,10 @@ export interface Qcow2Image extends OpenedImage {
 }
 
 /**
- * Opens a QCOW2 image (version 2 or 3). Its backing file and data file are asked of `gate` when they are first needed, so
- * that an image can be looked at without them. Throws FormatError and UnsupportedError; reads of damaged entries throw
- * FormatError with the entry's offset, reads of encrypted data UnsupportedError. Closing leaves `source` open.
+ * Opens a QCOW2 image (version 2 or 3). Its backing file and data file are asked of `gate` when they are
+ * first needed, so that an image can be looked at without them. Throws FormatError and UnsupportedError;
+ * reads of damaged entries throw FormatError with the entry's offset, reads of encrypted data
+ * UnsupportedError. Closing leaves `source` open.
  */
 export async function openQcow2(
   source: Source,
@@ -139,7 +140,10 @@ class Reader implements Qcow2Image {
     return length;
   }
 
-  /** Reads the run at guest byte `at` (up to `end`) to into[done...]; returns its length, 0 to be called again. */
+  /**
+   * Reads the run at guest byte `at` (up to `end`) to into[done...]; returns its length, 0 to be called
+   * again.
+   */
   private readRun(into: Uint8Array, at: number, done: number, end: number): number | Promise<number> {
     const wait = this.data === null ? this.openFiles() : this.tables.locate(at, end);
     if (wait !== null) return wait.then(() => 0);

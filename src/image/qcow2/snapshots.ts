@@ -21,7 +21,9 @@ const PIECE = 65536;
 /** Longest entry: the fixed part, extra data, id and name. */
 const LONGEST = SNAPSHOT.fixed + LIMIT.snapshotExtra + 2 * 65535 + 8;
 
-/** Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits. */
+/**
+ * Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits.
+ */
 export async function readSnapshots(source: Source, header: Qcow2Header): Promise<Snapshot[]> {
   const list: Snapshot[] = [];
   const decoder = new TextDecoder();

@@ -41,8 +41,8 @@ interface Known {
 }
 
 /**
- * Follows a packer through the guest and tells apart what comes in file order and what goes back into earlier gaps
- * (which happens where a refcount table was left behind).
+ * Follows a packer through the guest and tells apart what comes in file order and what goes back into earlier
+ * gaps (which happens where a refcount table was left behind).
  */
 class Order {
   /** End of the data and L2 tables so far. */
@@ -59,8 +59,8 @@ class Order {
   }
 
   /**
-   * Entries of the table at `at` (a cluster) come: "same" table as the last, a "new" one in order, or one that went "back" into
-   * a gap. `reserved`: tables are placed ahead of the data, and so always in order.
+   * Entries of the table at `at` (a cluster) come: "same" table as the last, a "new" one in order, or one
+   * that went "back" into a gap. `reserved`: tables are placed ahead of the data, and so always in order.
    */
   entries(at: number, clusterSize: number, reserved: boolean): "same" | "new" | "back" {
     let kind: "same" | "new" | "back" = "same";
@@ -136,9 +136,9 @@ export function planQcow2(spec: PackerSpec, clusters: BlockSet): Qcow2Plan {
 }
 
 /**
- * Writes a QCOW2 image front to back in one pass, without seeking: the same bytes as the packer's own order gives. The guest
- * is read once. Memory: the L1 table, and the L2 tables and segments of two spans. Does not commit; returns the
- * file's size in bytes.
+ * Writes a QCOW2 image front to back in one pass, without seeking: the same bytes as the packer's own order
+ * gives. The guest is read once. Memory: the L1 table, and the L2 tables and segments of two spans. Does not
+ * commit; returns the file's size in bytes.
  */
 export async function streamQcow2(options: StreamOptions): Promise<number> {
   const { spec, clusters, source, target } = options;

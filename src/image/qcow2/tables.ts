@@ -68,7 +68,10 @@ function readWords(
   return r instanceof Promise ? r.then(swap) : swap(r);
 }
 
-/** The L1 and L2 tables of an image: finds where guest bytes are. Holds the L1 table and a bounded number of L2 slices. */
+/**
+ * The L1 and L2 tables of an image: finds where guest bytes are. Holds the L1 table and a bounded number of
+ * L2 slices.
+ */
 export class Tables {
   /** Result of the last `locate` that returned nothing. */
   readonly run: Located = { state: UNALLOCATED, length: 0, host: -1, compressed: 0 };
@@ -96,8 +99,9 @@ export class Tables {
   }
 
   /**
-   * Finds the run of guest bytes that starts at `at` and ends at `end` at most, into `run`. Returns a promise where a
-   * table had to be read asynchronously: call again when it is settled. Throws FormatError for damaged entries.
+   * Finds the run of guest bytes that starts at `at` and ends at `end` at most, into `run`. Returns a promise
+   * where a table had to be read asynchronously: call again when it is settled. Throws FormatError for
+   * damaged entries.
    */
   locate(at: number, end: number): Promise<void> | null {
     if (this.l1 === null) {

@@ -79,7 +79,10 @@ async function outcome(t: ExecutionContext, bytes: Uint8Array, gate: Gate = refu
   return result;
 }
 
-/** Mutations and what they must lead to: an error code, right bytes, or (where the change is undetectable) other bytes. */
+/**
+ * Mutations and what they must lead to: an error code, right bytes, or (where the change is undetectable)
+ * other bytes.
+ */
 const mutations: [string, Outcome | readonly Outcome[], (b: Uint8Array) => Uint8Array | undefined][] = [
   ["magic", "EFORMAT", (b) => void put32(b, 0, 0x514649fc)],
   ["version 0", "EUNSUPPORTED", (b) => void put32(b, 4, 0)],
