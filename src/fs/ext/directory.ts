@@ -3,13 +3,31 @@ import { ExtError } from "./errors.ts";
 
 const HEADER = 8;
 
-/** One name of a directory. */
-export interface DirectoryEntry {
+const decoder = new TextDecoder();
+
+/** One name of a directory. Holds on to its block instead of copying, so that a million of them stay small. */
+export class DirectoryEntry {
   readonly ino: number;
+  private readonly block: Uint8Array;
+  private readonly at: number;
+  private readonly length: number;
+
+  constructor(ino: number, block: Uint8Array, at: number, length: number) {
+    this.ino = ino;
+    this.block = block;
+    this.at = at;
+    this.length = length;
+  }
+
   /** The name's bytes, as stored. */
-  readonly rawName: Uint8Array;
+  get rawName(): Uint8Array {
+    return this.block.subarray(this.at, this.at + this.length);
+  }
+
   /** The name as UTF-8 text; bytes that are none become U+FFFD. */
-  readonly name: string;
+  get name(): string {
+    return decoder.decode(this.rawName);
+  }
 }
 
 /** Bytes of a record; blocks of 64 KiB store lengths that do not fit into 16 bits in the low two bits. */
@@ -22,7 +40,7 @@ export function recordLength(b: Uint8Array, at: number, blockSize: number): numb
 
 /**
  * Appends the names in b[from, to), a directory block or an inline area. Index nodes look like one empty record, so they need no care.
- * `at` is the byte offset of b[0] in the volume, for messages. Throws ExtError (EXT_BAD_DIRECTORY).
+ * `at` is the byte offset of b[0] in the volume, for messages. `b` must stay as it is while the entries are in use. Throws ExtError (EXT_BAD_DIRECTORY).
  */
 export function parseEntries(
   b: Uint8Array,
@@ -33,7 +51,6 @@ export function parseEntries(
   at: number,
   into: DirectoryEntry[],
 ): void {
-  const decoder = new TextDecoder();
   for (let o = from; o + HEADER <= to; ) {
     const length = recordLength(b, o, blockSize);
     if (length < HEADER || (length & 3) !== 0 || o + length > to)
@@ -48,8 +65,7 @@ export function parseEntries(
           at + o,
           `name of ${nameLength} bytes in a record of ${length}`,
         );
-      const rawName = b.slice(o + HEADER, o + HEADER + nameLength);
-      into.push({ ino, rawName, name: decoder.decode(rawName) });
+      into.push(new DirectoryEntry(ino, b, o + HEADER, nameLength));
     }
     o += length;
   }

@@ -143,7 +143,6 @@ export class ExtTree {
     }
     const map = await this.fileMap(node);
     let total = 0;
-    const block = new Uint8Array(sb.blockSize);
     for (let i = 0; i < map.count; i++) {
       total += map.length[i];
       if (total > sb.blocks)
@@ -151,6 +150,7 @@ export class ExtTree {
       for (let k = 0; k < map.length[i]; k++) {
         const at = (map.physical[i] + k) * sb.blockSize;
         if ((map.logical[i] + k) * sb.blockSize >= inodeSizeBytes(node.inode, 0)) break;
+        const block = new Uint8Array(sb.blockSize);
         const r = at < source.size ? source.read(block, at) : 0;
         const n = r instanceof Promise ? await r : r;
         if (n < sb.blockSize)
