@@ -158,8 +158,7 @@ export async function streamQcow2(options: StreamOptions): Promise<number> {
       const start = at - (at % cs);
       const kind = order.entries(start, cs, reserved);
       if (kind === "new") {
-        table = new Uint8Array(cs);
-        writer.table(start, table);
+        table = writer.table(start);
         limit = start;
       } else if (kind === "back") {
         table = null;
@@ -189,6 +188,7 @@ class Writer {
   private count = 0;
   private first = 0;
   private tables: { at: number; bytes: Uint8Array }[] = [];
+  private readonly spare: Uint8Array[] = [];
   private nextKnown = 0;
   private nextBlock = 0;
   private done = 0;
@@ -221,8 +221,11 @@ class Writer {
     this.length[i] = length;
   }
 
-  table(at: number, bytes: Uint8Array): void {
+  /** A new, empty L2 table to fill, written when the file gets there. */
+  table(at: number): Uint8Array {
+    const bytes = this.spare.pop()?.fill(0) ?? new Uint8Array(this.block.length);
     this.tables.push({ at, bytes });
+    return bytes;
   }
 
   /** Writes everything that lies before `limit`. */
@@ -245,6 +248,7 @@ class Writer {
       } else if (next === table) {
         const t = this.tables.shift()!;
         await this.write(t.bytes, t.at);
+        this.spare.push(t.bytes);
       } else if (next === known) {
         const k = dry.known[this.nextKnown++];
         if (k.bytes !== null) await this.write(k.bytes, k.at);
