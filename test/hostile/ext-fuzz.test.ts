@@ -4,7 +4,7 @@ import test from "ava";
 import { Patch } from "../support/ext-patch.ts";
 import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
 import { random } from "../support/ext-tree.ts";
-import { facesHostile, turn, writeVolume } from "../support/hostile.ts";
+import { facesHostile, forShape, turn, writeVolume } from "../support/hostile.ts";
 import { inScratch } from "../support/native.ts";
 
 type Region = (p: Patch) => readonly [from: number, to: number];
@@ -29,7 +29,8 @@ function damage(p: Patch, [from, to]: readonly [number, number], seed: number, c
 function fuzz(what: string, region: Region, bases: readonly string[], count: number, seeds: number): void {
   for (const base of bases)
     test(`${what} of ${base} under ${seeds} seeds of random damage`, async (t) => {
-      const image = await turn(() => shapeImage(shapeNamed(base)));
+      const shape = shapeNamed(base);
+      const image = await turn(() => shapeImage(shape));
       const whole = readFileSync(image);
       await Promise.all(
         Array.from({ length: seeds }, (_, i) =>
@@ -39,7 +40,8 @@ function fuzz(what: string, region: Region, bases: readonly string[], count: num
               const p = new Patch(image, Buffer.from(whole));
               damage(p, region(p), seed, count);
               const volume = writeVolume(dir, p.bytes);
-              await facesHostile(t, dir, `${what} of ${base}, seed ${seed}`, volume, i % 3 ? "-r" : "-Qa");
+              const mode = i % 3 ? "-r" : "-Qa";
+              await facesHostile(t, dir, `${what} of ${base}, seed ${seed}`, volume, mode, forShape(shape));
             }),
           ),
         ),

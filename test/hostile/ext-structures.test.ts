@@ -3,7 +3,14 @@ import { readFileSync, truncateSync } from "node:fs";
 import test from "ava";
 import { Patch, type SuperblockField } from "../support/ext-patch.ts";
 import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
-import { type Expectation, facesHostile, turn, writeVolume } from "../support/hostile.ts";
+import {
+  type Expectation,
+  facesCommands,
+  facesHostile,
+  forShape,
+  turn,
+  writeVolume,
+} from "../support/hostile.ts";
 import { inScratch } from "../support/native.ts";
 
 type Mutation = (p: Patch) => Promise<unknown> | unknown;
@@ -11,13 +18,16 @@ type Mutation = (p: Patch) => Promise<unknown> | unknown;
 function hostile(title: string, base: string, mutate: Mutation, expect: Expectation = {}): void {
   test(`${title} (${base})`, (t) =>
     turn(async () => {
-      const image = await shapeImage(shapeNamed(base));
+      const shape = shapeNamed(base);
+      const image = await shapeImage(shape);
       await inScratch("hostile", async (dir) => {
         const p = new Patch(image, readFileSync(image));
         const grown = await mutate(p);
         const volume = writeVolume(dir, p.bytes);
         if (typeof grown === "number") truncateSync(volume, grown);
-        for (const mode of ["-r", "-Qa"]) await facesHostile(t, dir, title, volume, mode, expect);
+        await facesCommands(t, dir, title, volume);
+        for (const mode of ["-r", "-Qa"])
+          await facesHostile(t, dir, title, volume, mode, { ...forShape(shape), ...expect });
       });
     }));
 }
@@ -122,7 +132,9 @@ hostile("every group uninitialised", "many-groups", (p) => {
   for (let g = 0; g < 128; g++) p.u16(p.descriptor(g) + 18, 7);
 });
 hostile("all descriptors zero", "many-groups", (p) => p.bytes.fill(0, p.descriptor(0), p.descriptor(128)));
-hostile("all descriptors ones", "many-groups", (p) => p.bytes.fill(255, p.descriptor(0), p.descriptor(128)));
+hostile("all descriptors ones", "many-groups", (p) => p.bytes.fill(255, p.descriptor(0), p.descriptor(128)), {
+  differs: "an inode table at block 2^64 - 1 passes the native check because the sum wraps around",
+});
 hostile("every inode table in the same place", "many-groups", (p) => {
   const first = p.bytes.readUInt32LE(p.descriptor(0) + 8);
   for (let g = 0; g < 128; g++) p.u32(p.descriptor(g) + 8, first);

@@ -4,7 +4,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from 
 import { join } from "node:path";
 import test from "ava";
 import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
-import { endsWell, facesHostile, turn } from "../support/hostile.ts";
+import { endsWell, facesHostile, forShape, turn } from "../support/hostile.ts";
 import { fileDifference, imprint, inScratch, run } from "../support/native.ts";
 
 const CUTS = [0, 1, 1023, 1024, 1500, 2047, 2048, 3000, 4096, 70_001, 300_000, 1_000_000, 3_000_000];
@@ -12,7 +12,8 @@ const CUTS = [0, 1, 1023, 1024, 1500, 2047, 2048, 3000, 4096, 70_001, 300_000, 1
 for (const base of ["ext4-1k", "ext2-4k", "bigalloc-4k", "meta-bg"])
   test(`${base} cut short at ${CUTS.length} points`, (t) =>
     turn(async () => {
-      const image = await shapeImage(shapeNamed(base));
+      const shape = shapeNamed(base);
+      const image = await shapeImage(shape);
       const size = readFileSync(image).length;
       await inScratch("cut", async (dir) => {
         const volume = join(dir, "volume.img");
@@ -21,6 +22,7 @@ for (const base of ["ext4-1k", "ext2-4k", "bigalloc-4k", "meta-bg"])
           truncateSync(volume, cut);
           for (const mode of ["-r", "-Qa"])
             await facesHostile(t, dir, `${base} cut at ${cut}`, volume, mode, {
+              ...forShape(shape),
               differs: "what cannot be read is an error unless asked for",
             });
         }

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
+import type { Shape } from "./ext-shapes.ts";
 import { fileDifference, imprint, limiter, type Outcome, run } from "./native.ts";
 
 const MEMORY = 300 * 1024 * 1024;
@@ -9,7 +10,7 @@ const SECONDS = 20;
 
 /** Signs of a fault of ours rather than of the volume. */
 const CRASH =
-  /\n\s+at |TypeError|RangeError|ReferenceError|SyntaxError|RuntimeError|unreachable|out of memory|heap limit|unhandled/i;
+  /\n\s+at |TypeError|RangeError|ReferenceError|SyntaxError|RuntimeError|unreachable|out of memory|heap limit|unhandled|a bug in/i;
 
 /** At most two broken volumes are worked on at once. */
 export const turn = limiter(2);
@@ -23,6 +24,11 @@ export interface Expectation {
   readonly refused?: boolean;
   readonly args?: readonly string[];
   readonly native?: readonly string[];
+}
+
+/** What a shape needs for our selection to be the native one. */
+export function forShape(s: Shape): Expectation {
+  return s.nativeSelection ? { args: ["--native-selection"] } : {};
 }
 
 /** Checks one finished run of ours on a hostile volume. */
@@ -83,6 +89,25 @@ export async function facesHostile(
     return;
   }
   t.is(fileDifference(join(native, "out"), join(ours, "out")), null, `${label}: not the native bytes`);
+}
+
+/** Lets the commands that read more than e2image does (bitmaps, trees, every block in use) face a volume. */
+export async function facesCommands(
+  t: ExecutionContext,
+  dir: string,
+  what: string,
+  volume: string,
+): Promise<void> {
+  const ours = join(dir, "ours");
+  for (const words of [
+    ["info", volume],
+    ["capture", "--used", "--format", "raw", volume, join(ours, "out")],
+  ]) {
+    rmSync(ours, { recursive: true, force: true });
+    mkdirSync(ours);
+    const r = await imprint(words, { timeoutMs: SECONDS * 1000, watchMemory: true });
+    endsWell(t, `${what}, imprint ${words[0]}`, r, ours);
+  }
 }
 
 /** Writes a mutated volume. */
