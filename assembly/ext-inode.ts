@@ -1,5 +1,5 @@
-// Which inodes of an ext2/3/4 inode table own which blocks. Inodes whose whole map sits in the inode are answered
-// right here as runs of blocks; anything else (trees, odd or corrupt shapes) is named for a visit.
+// Which inodes of an ext2/3/4 inode table own which blocks. Inodes whose whole map sits in the inode are
+// answered right here as runs of blocks; anything else (trees, odd or corrupt shapes) is named for a visit.
 
 const DATA_TOO: u32 = 1;
 const WIDE: u32 = 2;
@@ -23,9 +23,9 @@ const starts = memory.data(16 * 8);
 const lengths = memory.data(16 * 4);
 
 /**
- * Walks `count` inodes of `inodeSize` bytes at `at`. Blocks count as valid in [first, limit). Writes triples
- * (start low, start high | kind << 16, length), or (index of the inode, visit << 16, 0), to `into`; neighbours of one kind are
- * merged. Each inode writes 13 triples at most. Returns the number of triples.
+ * Walks `count` inodes of `inodeSize` bytes at `at`. Blocks count as valid in [first, limit). Writes
+ * triples (start low, start high | kind << 16, length), or (index of the inode, visit << 16, 0), to `into`;
+ * neighbours of one kind are merged. Each inode writes 13 triples at most. Returns the number of triples.
  */
 export function extInodes(
   at: usize,

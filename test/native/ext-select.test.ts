@@ -1,4 +1,5 @@
-// What the ext reader selects against what native e2image takes, byte for byte, without the engine in between.
+// What the ext reader selects against what native e2image takes, byte for byte, without the engine in
+// between.
 import { copyFileSync, openSync, readFileSync, rmSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
@@ -252,6 +253,28 @@ for (const name of [
       if (roles.includes("data")) t.deepEqual(roles, ["data"], `block ${b}`);
     }
   });
+
+test("a group called unused by a damaged descriptor is taken whole", async (t) => {
+  const image = await shapeImage(shapeNamed("uninit-bg"));
+  await inScratch("uninit", async (dir) => {
+    const work = join(dir, "work.img");
+    copyFileSync(image, work);
+    const source = fileSource(work);
+    const { superblock: sb } = await openExt(source);
+    const bytes = readFileSync(work);
+    const at = (g: number) => (sb.firstDataBlock + 1) * sb.blockSize + g * sb.descriptorSize;
+    let group = 0;
+    while ((bytes.readUInt16LE(at(group) + 18) & 2) === 0) group++;
+    const fd = openSync(work, "r+");
+    writeSync(fd, Buffer.from([bytes[at(group) + 30] ^ 1]), 0, 1, at(group) + 30);
+    const s = await (await openExt(source)).select({ scope: "used" });
+    source.close();
+    t.is(s.warnings.length, 1);
+    t.true(s.warnings[0].startsWith(`group ${group}: `));
+    for (let b = 0; b < sb.blocksPerGroup; b += 97)
+      t.true(s.blocks.has(groupFirstBlock(sb, group) + b) || groupFirstBlock(sb, group) + b >= sb.blocks);
+  });
+});
 
 for (const name of ["bigalloc-1k", "bigalloc-4k", "bad-blocks-many", "orphans-held-open", "ea-inode"])
   test(`${name}: the default and the complete selection check no worse than native's`, async (t) => {

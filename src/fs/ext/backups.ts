@@ -28,8 +28,8 @@ export function groupEndBlock(sb: Superblock, group: number): number {
 }
 
 /**
- * Block that holds the superblock of `group`: with 1 KiB blocks and a first data block of 0 (bigalloc) the primary one is in
- * block 1 all the same.
+ * Block that holds the superblock of `group`: with 1 KiB blocks and a first data block of 0 (bigalloc) the
+ * primary one is in block 1 all the same.
  */
 export function superblockBlock(sb: Superblock, group: number): number {
   const first = groupFirstBlock(sb, group);
@@ -37,8 +37,9 @@ export function superblockBlock(sb: Superblock, group: number): number {
 }
 
 /**
- * Where native code places descriptor block `i` relative to the superblock block `base`: behind it, or, from the first meta
- * group on, in the group the block describes (the next one when a backup is asked for and the volume reaches that far).
+ * Where native code places descriptor block `i` relative to the superblock block `base`: behind it, or,
+ * from the first meta group on, in the group the block describes (the next one when a backup is asked for
+ * and the volume reaches that far).
  */
 export function descriptorBlock(sb: Superblock, base: number, i: number): number {
   const adjust = i === 0 && sb.blockSize === 1024 && sb.clusterBits > 0 ? 1 : 0;

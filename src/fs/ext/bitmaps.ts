@@ -2,7 +2,7 @@ import { u16le } from "../../bytes/endian.ts";
 import type { Source } from "../../io/source.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import { groupEndBlock, groupFirstBlock } from "./backups.ts";
-import type { Checksums } from "./checksum.ts";
+import { type Checksums, descriptorChecksumOk } from "./checksum.ts";
 import type { Descriptors } from "./descriptors.ts";
 import { BLOCK_UNINIT, GD } from "./layout.ts";
 import type { Marker } from "./marker.ts";
@@ -11,9 +11,9 @@ import type { Superblock } from "./superblock.ts";
 const BATCH = 256 * 1024;
 
 /**
- * Adds what the block bitmaps of groups [from, to) say is in use; their descriptors must be loaded. Groups whose bitmap is not
- * initialised add nothing (their layout is added elsewhere). Where a bitmap cannot be trusted (outside the volume or source,
- * wrong checksum) the whole group is taken and a warning says so.
+ * Adds what the block bitmaps of groups [from, to) say is in use; their descriptors must be loaded. Groups
+ * whose bitmap is not initialised add nothing (their layout is added elsewhere). Where a bitmap cannot be
+ * trusted (outside the volume or source, wrong checksum) the whole group is taken and a warning says so.
  */
 export async function addAllocated(
   source: Source,
@@ -30,6 +30,8 @@ export async function addAllocated(
   try {
     for (let group = from; group < to; ) {
       if (sb.groupChecksums && (d.flags(group) & BLOCK_UNINIT) !== 0) {
+        if (!descriptorChecksumOk(sb, group, d.raw(group)))
+          takeWhole(sb, marker, group, "is called unused by a descriptor with a wrong checksum");
         group++;
         continue;
       }

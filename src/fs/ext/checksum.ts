@@ -20,14 +20,6 @@ export class Checksums {
     if ((sb.roCompat & RO_COMPAT.metadataChecksum) === 0) return null;
     return sb.raw[SB.checksumType] === CRC32C_TYPE ? new Checksums(sb) : null;
   }
-
-  /** Starting value for the checksums of everything that belongs to one inode. */
-  ofInode(ino: number, generation: number): number {
-    const b = new Uint8Array(8);
-    putU32le(b, 0, ino);
-    putU32le(b, 4, generation);
-    return Kernel.get().crc32cOf(this.seed, b);
-  }
 }
 
 /** True where the superblock's checksum is right, or where it has none. */

@@ -8,7 +8,10 @@ import type { Superblock } from "./superblock.ts";
 const CHUNK_BYTES = 1 << 20;
 const CHUNKS_KEPT = 24;
 
-/** The group descriptors, raw, in pieces that are read when needed: memory stays bounded on volumes of any size. */
+/**
+ * The group descriptors, raw, in pieces that are read when needed: memory stays bounded on volumes of any
+ * size.
+ */
 export class Descriptors {
   private readonly source: Source;
   private readonly sb: Superblock;
@@ -35,7 +38,10 @@ export class Descriptors {
     return this.chunkBlocks * this.sb.descriptorsPerBlock;
   }
 
-  /** Makes the descriptor of `group` readable by the accessors below. Throws ExtError where the source ends before. */
+  /**
+   * Makes the descriptor of `group` readable by the accessors below. Throws ExtError where the source ends
+   * before.
+   */
   load(group: number): void | Promise<void> {
     if (group >= this.firstGroup && group < this.endGroup) return;
     const index = Math.floor(group / this.groupsPerLoad);

@@ -5,7 +5,9 @@ const HEADER = 8;
 
 const decoder = new TextDecoder();
 
-/** One name of a directory. Holds on to its block instead of copying, so that a million of them stay small. */
+/**
+ * One name of a directory. Holds on to its block instead of copying, so that a million of them stay small.
+ */
 export class DirectoryEntry {
   readonly ino: number;
   private readonly block: Uint8Array;
@@ -39,8 +41,9 @@ export function recordLength(b: Uint8Array, at: number, blockSize: number): numb
 }
 
 /**
- * Appends the names in b[from, to), a directory block or an inline area. Index nodes look like one empty record, so they need no care.
- * `at` is the byte offset of b[0] in the volume, for messages. `b` must stay as it is while the entries are in use. Throws ExtError (EXT_BAD_DIRECTORY).
+ * Appends the names in b[from, to), a directory block or an inline area. Index nodes look like one empty
+ * record, so they need no care. `at` is the byte offset of b[0] in the volume, for messages. `b` must stay
+ * as it is while the entries are in use. Throws ExtError (EXT_BAD_DIRECTORY).
  */
 export function parseEntries(
   b: Uint8Array,

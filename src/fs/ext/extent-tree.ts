@@ -16,7 +16,10 @@ interface Level {
   current: number;
 }
 
-/** True where a node header at `at` is acceptable for a node of `size` bytes: two records may be left for a checksum. */
+/**
+ * True where a node header at `at` is acceptable for a node of `size` bytes: two records may be left for a
+ * checksum.
+ */
 export function validHeader(b: Uint8Array, at: number, size: number): boolean {
   const room = Math.floor((size - EXTENT_HEADER) / EXTENT_RECORD);
   const max = u16le(b, at + 4);
@@ -26,9 +29,10 @@ export function validHeader(b: Uint8Array, at: number, size: number): boolean {
 }
 
 /**
- * Walks an extent tree depth first, as native code does and with its view of corrupt trees: an unusable root header yields
- * nothing, a bad node stops the walk; a leaf record that ends at or before the end of the one before is dropped together with
- * the record behind it; one that overlaps is taken at its full length, its start moved up by the overlap.
+ * Walks an extent tree depth first, as native code does and with its view of corrupt trees: an unusable
+ * root header yields nothing, a bad node stops the walk; a leaf record that ends at or before the end of
+ * the one before is dropped together with the record behind it; one that overlaps is taken at its full
+ * length, its start moved up by the overlap.
  */
 export class ExtentWalker implements MapWalker {
   readonly buffer: () => Uint8Array;

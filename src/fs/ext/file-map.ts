@@ -25,7 +25,9 @@ export class FileMap {
     this.count++;
   }
 
-  /** Index of the run that holds logical block `block`, or of the first run behind it (`count` at the end). */
+  /**
+   * Index of the run that holds logical block `block`, or of the first run behind it (`count` at the end).
+   */
   find(block: number): number {
     let lo = 0;
     let hi = this.count;
@@ -52,7 +54,10 @@ export class FileMap {
   }
 }
 
-/** Reads the block map of the inode in `inode` (its own bytes). Throws ExtError where it is corrupt or leaves the volume. */
+/**
+ * Reads the block map of the inode in `inode` (its own bytes). Throws ExtError where it is corrupt or
+ * leaves the volume.
+ */
 export async function readFileMap(
   source: Source,
   sb: Superblock,
@@ -79,8 +84,8 @@ export async function readFileMap(
 }
 
 /**
- * Fills `into` from byte `at` of a file mapped by `map`; holes and unwritten runs are zeros. The caller has clipped the range to
- * the file's size.
+ * Fills `into` from byte `at` of a file mapped by `map`; holes and unwritten runs are zeros. The caller has
+ * clipped the range to the file's size.
  */
 export async function readMapped(
   source: Source,

@@ -11,7 +11,10 @@ import { BLOCK_UNINIT, INCOMPAT, INODE_UNINIT, SB } from "./layout.ts";
 import type { Marker } from "./marker.ts";
 import type { Superblock } from "./superblock.ts";
 
-/** Marks the superblock and descriptor blocks that native marks: the primary ones, and those a backup was opened from. */
+/**
+ * Marks the superblock and descriptor blocks that native marks: the primary ones, and those a backup was
+ * opened from.
+ */
 export function markSuperblocks(sb: Superblock, marker: Marker, native: boolean): void {
   for (const base of sb.backupBlock !== 0 ? [sb.backupBlock, sb.firstDataBlock] : [sb.firstDataBlock]) {
     marker.mark(base, 1, "superblock");
@@ -32,7 +35,10 @@ export function markSuperblocks(sb: Superblock, marker: Marker, native: boolean)
   if ((sb.incompat & INCOMPAT.mmp) !== 0) marker.mark(mmp, 1, "system");
 }
 
-/** Marks the tables of groups [from, to), whose descriptors must be loaded: inode table and bitmaps as far as in use. */
+/**
+ * Marks the tables of groups [from, to), whose descriptors must be loaded: inode table and bitmaps as far
+ * as in use.
+ */
 export function markTables(
   sb: Superblock,
   d: Descriptors,
@@ -61,7 +67,10 @@ export function markTables(
   }
 }
 
-/** Adds every block the layout of groups [from, to) takes: backups, reserved descriptor blocks, bitmaps, whole tables. */
+/**
+ * Adds every block the layout of groups [from, to) takes: backups, reserved descriptor blocks, bitmaps,
+ * whole tables.
+ */
 export function addLayout(sb: Superblock, d: Descriptors, marker: Marker, from: number, to: number): void {
   const inVolume = (block: number, n: number, role: "bitmap" | "inode table") => {
     if (block >= sb.firstDataBlock && block < sb.blocks && block !== 0)

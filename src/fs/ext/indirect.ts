@@ -7,8 +7,9 @@ const DIRECT = 12;
 const BAD: readonly ExtErrorCode[] = ["EXT_BAD_IND_BLOCK", "EXT_BAD_DIND_BLOCK", "EXT_BAD_TIND_BLOCK"];
 
 /**
- * Walks a direct/indirect block map. A bad pointer ends its tree; native code then still walks the inode's next tree and
- * forgets the error if any tree block of that one can be read, so the error is thrown only at the end.
+ * Walks a direct/indirect block map. A bad pointer ends its tree; native code then still walks the inode's
+ * next tree and forgets the error if any tree block of that one can be read, so the error is thrown only at
+ * the end.
  */
 export class IndirectWalker implements MapWalker {
   readonly buffer: () => Uint8Array;
@@ -95,7 +96,10 @@ export class IndirectWalker implements MapWalker {
     this.height = this.height === this.tree ? -1 : this.height + 1;
   }
 
-  /** Names a tree block of height `height` (0: holds data pointers); false where it is bad, which ends the tree. */
+  /**
+   * Names a tree block of height `height` (0: holds data pointers); false where it is bad, which ends the
+   * tree.
+   */
   private enter(block: number, height: number): boolean {
     this.sink.index(block);
     if (block < this.firstDataBlock || block >= this.blocks) {

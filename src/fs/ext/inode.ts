@@ -50,8 +50,9 @@ export function inodeSectors(sb: Superblock, b: Uint8Array, at: number): number 
 }
 
 /**
- * True where i_block holds a block map: directories, regular files, and symlinks whose target did not fit into the inode.
- * With an xattr block i_blocks says nothing, so the map itself has to be guessed from, as e2fsprogs does.
+ * True where i_block holds a block map: directories, regular files, and symlinks whose target did not fit
+ * into the inode. With an xattr block i_blocks says nothing, so the map itself has to be guessed from, as
+ * e2fsprogs does.
  */
 export function hasBlockMap(sb: Superblock, b: Uint8Array, at: number): boolean {
   const type = inodeType(b, at);

@@ -11,7 +11,6 @@ export const EXT_MAGIC = 0xef53;
 export const SB = {
   inodes: 0,
   blocksLow: 4,
-  reservedLow: 8,
   freeBlocksLow: 12,
   freeInodes: 16,
   firstDataBlock: 20,
@@ -22,15 +21,12 @@ export const SB = {
   inodesPerGroup: 40,
   mountTime: 44,
   writeTime: 48,
-  mountCount: 52,
   magic: 56,
   state: 58,
   checkTime: 64,
   creatorOs: 72,
   revision: 76,
-  firstInode: 84,
   inodeSize: 88,
-  groupNumber: 90,
   compat: 92,
   incompat: 96,
   roCompat: 100,
@@ -38,16 +34,12 @@ export const SB = {
   label: 120,
   lastMounted: 136,
   reservedGdt: 206,
-  journalUuid: 208,
   journalInode: 224,
   lastOrphan: 232,
-  hashSeed: 236,
-  defaultHash: 252,
   descriptorSize: 254,
   firstMetaGroup: 260,
   createTime: 264,
   blocksHigh: 336,
-  reservedHigh: 340,
   freeBlocksHigh: 344,
   flags: 352,
   mmpBlock: 360,
@@ -60,25 +52,17 @@ export const SB = {
   createTimeHigh: 630,
   checkTimeHigh: 631,
   checksumSeed: 624,
-  encoding: 636,
   orphanFileInode: 640,
   checksum: 1020,
 } as const;
 
 export const STATE_CLEAN = 1;
 export const STATE_ERRORS = 2;
-export const STATE_ORPHANS = 4;
 export const OS_HURD = 1;
 
 export const COMPAT = {
   hasJournal: 0x4,
-  extAttr: 0x8,
-  resizeInode: 0x10,
-  dirIndex: 0x20,
   sparseSuper2: 0x200,
-  fastCommit: 0x400,
-  stableInodes: 0x800,
-  orphanFile: 0x1000,
 } as const;
 
 export const INCOMPAT = {
@@ -167,8 +151,6 @@ export const GD = {
   blockBitmap: 0,
   inodeBitmap: 4,
   inodeTable: 8,
-  freeBlocks: 12,
-  freeInodes: 14,
   flags: 18,
   blockBitmapChecksum: 24,
   unusedInodes: 28,
@@ -197,16 +179,13 @@ export const INO = {
   flags: 32,
   translator: 36,
   blocks: 40,
-  generation: 100,
   xattr: 104,
   sizeHigh: 108,
   sectorsHigh: 116,
   xattrHigh: 118,
   uidHigh: 120,
   gidHigh: 122,
-  checksumLow: 124,
   extraSize: 128,
-  checksumHigh: 130,
 } as const;
 export const I_BLOCK_SIZE = 60;
 export const OLD_INODE_SIZE = 128;
@@ -216,8 +195,6 @@ export const TYPE_DIRECTORY = 0x4000;
 export const TYPE_REGULAR = 0x8000;
 export const TYPE_SYMLINK = 0xa000;
 
-export const FLAG_ENCRYPT = 0x800;
-export const FLAG_INDEX = 0x1000;
 export const FLAG_HUGE = 0x40000;
 export const FLAG_EXTENTS = 0x80000;
 export const FLAG_EA_INODE = 0x200000;

@@ -7,8 +7,9 @@ export interface MapSink {
 }
 
 /**
- * A walk over one inode's block map. It does no I/O: `run` goes on until it needs a tree block and names it, the caller reads
- * it into `buffer()` and calls `feed`. So nothing is awaited where the source answers at once.
+ * A walk over one inode's block map. It does no I/O: `run` goes on until it needs a tree block and names
+ * it, the caller reads it into `buffer()` and calls `feed`. So nothing is awaited where the source answers
+ * at once.
  */
 export interface MapWalker {
   /** Starts with the inode at `at`; false where there is nothing to walk. */

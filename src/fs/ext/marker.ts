@@ -5,7 +5,10 @@ import type { Superblock } from "./superblock.ts";
 /** Warning lines kept; a hostile volume could cause billions. */
 const MOST_WARNINGS = 65536;
 
-/** Collects the blocks of a selection the way native code marks them: counted, range-checked, with its warnings. */
+/**
+ * Collects the blocks of a selection the way native code marks them: counted, range-checked, with its
+ * warnings.
+ */
 export class Marker {
   readonly blocks: BlockSet;
   readonly roles: Map<Role, BlockSet> | null;

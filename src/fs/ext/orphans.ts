@@ -10,8 +10,9 @@ const MOST_ORPHANS = 1 << 20;
 const MOST_FILE_BYTES = 1 << 26;
 
 /**
- * Inodes that are open-unlinked or being truncated: the list that starts in the superblock and runs through the inodes' deletion
- * times, and the entries of the orphan file. Damage ends the list with a line to `warn`.
+ * Inodes that are open-unlinked or being truncated: the list that starts in the superblock and runs through
+ * the inodes' deletion times, and the entries of the orphan file. Damage ends the list with a line to
+ * `warn`.
  */
 export async function listOrphans(parts: Parts, warn: (line: string) => void): Promise<number[]> {
   const { sb, inodes } = parts;

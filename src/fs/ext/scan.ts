@@ -27,14 +27,17 @@ export const CLASSIFY_EA_VALUES = 4;
 export const CLASSIFY_VISIT_ALL = 8;
 
 /**
- * Walks the inode tables in group order, a piece at a time, bounded as native code bounds them: groups with INODE_UNINIT are
- * skipped, and so are the unused inodes at a table's end. After `next` has answered true, `count` inodes, the first numbered
- * `first`, lie in `bytes`.
+ * Walks the inode tables in group order, a piece at a time, bounded as native code bounds them: groups with
+ * INODE_UNINIT are skipped, and so are the unused inodes at a table's end. After `next` has answered true,
+ * `count` inodes, the first numbered `first`, lie in `bytes`.
  */
 export class InodeScan {
   first = 1;
   count = 0;
-  /** Triples of the last `classify`: (start low, start high | kind << 16, length), or (index, visit << 16, 0). */
+  /**
+   * Triples of the last `classify`: (start low, start high | kind << 16, length), or (index, visit << 16,
+   * 0).
+   */
   readonly triples: Uint32Array;
   private readonly source: Source;
   private readonly sb: Superblock;
@@ -47,10 +50,15 @@ export class InodeScan {
   private rescanned = 0;
   private badIndex = 0;
   private group: number;
+  /** Inodes of the group read so far, and still to read. */
+  private done = 0;
   private left = 0;
   private block = 0;
 
-  /** `badBlocks`, ascending: blocks of inode tables whose inodes are not to be seen. Takes arena slots: `close` it. */
+  /**
+   * `badBlocks`, ascending: blocks of inode tables whose inodes are not to be seen. Takes arena slots:
+   * `close` it.
+   */
   constructor(
     source: Source,
     sb: Superblock,
@@ -83,7 +91,10 @@ export class InodeScan {
     Kernel.get().give(this.slot);
   }
 
-  /** Loads the next piece; false at the end. Throws ExtError with native's words where a table is missing or unreadable. */
+  /**
+   * Loads the next piece; false at the end. Throws ExtError with native's words where a table is missing or
+   * unreadable.
+   */
   next(): boolean | Promise<boolean> {
     while (this.left === 0) {
       if (++this.group >= this.endGroup) return false;
@@ -143,8 +154,6 @@ export class InodeScan {
     this.block += blocks;
     return true;
   }
-
-  private done = 0;
 
   private enter(): void {
     const { sb, descriptors: d, group } = this;

@@ -61,7 +61,10 @@ export interface Parts {
   readonly inodes: InodeReader;
 }
 
-/** Decides which blocks of a volume to take; see Volume.select. Facts: e2image's own rules, proved by comparing outputs. */
+/**
+ * Decides which blocks of a volume to take; see Volume.select. Facts: e2image's own rules, proved by
+ * comparing outputs.
+ */
 export async function select(parts: Parts, options: ExtSelectOptions): Promise<Selection> {
   const selector = new Selector(parts, options);
   await selector.run();

@@ -18,7 +18,10 @@ const MAX_LOG_BLOCK = 6;
 const MAX_LOG_CLUSTER = 19;
 const MAX_PER_GROUP = 65528;
 
-/** A superblock that passed the open-time checks, and the geometry that follows from it. Sizes in blocks unless said. */
+/**
+ * A superblock that passed the open-time checks, and the geometry that follows from it. Sizes in blocks
+ * unless said.
+ */
 export interface Superblock {
   /** The 1024 bytes as read. */
   readonly raw: Uint8Array;
@@ -69,8 +72,9 @@ export function probeExt(head: Uint8Array): boolean {
 }
 
 /**
- * Reads and checks a superblock: the primary one, or the copy in block `backupBlock` of `blockSize` bytes. Throws ExtError or
- * UnsupportedError with the codes of errors.ts, checked in e2fsprogs' order so that the same fault is named.
+ * Reads and checks a superblock: the primary one, or the copy in block `backupBlock` of `blockSize` bytes.
+ * Throws ExtError or UnsupportedError with the codes of errors.ts, checked in e2fsprogs' order so that the
+ * same fault is named.
  */
 export async function readSuperblock(source: Source, backupBlock = 0, blockSize = 0): Promise<Superblock> {
   if (backupBlock !== 0 && blockSize === 0)

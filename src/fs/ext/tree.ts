@@ -53,7 +53,9 @@ export interface ExtNode {
   readonly inode: Uint8Array;
 }
 
-/** Files and folders of an ext volume, read only. Paths are "/"-separated; errors are ExtError with a code. */
+/**
+ * Files and folders of an ext volume, read only. Paths are "/"-separated; errors are ExtError with a code.
+ */
 export class ExtTree {
   private readonly parts: Parts;
   private mapOf = -1;
@@ -67,7 +69,10 @@ export class ExtTree {
     return { ino, inode: await this.parts.inodes.read(ino) };
   }
 
-  /** The inode a path leads to, or null where a name does not exist. Follows symlinks, the last one too where `follow` says so. */
+  /**
+   * The inode a path leads to, or null where a name does not exist. Follows symlinks, the last one too
+   * where `follow` says so.
+   */
   async resolve(path: string, follow = true): Promise<ExtNode | null> {
     const trail: ExtNode[] = [await this.node(INO_ROOT)];
     const names = path.split("/").reverse();
@@ -136,7 +141,8 @@ export class ExtTree {
       throw new ExtError("EXT_BAD_DIRECTORY", `ext inode ${node.ino}`, -1, "not a directory");
     if ((inodeFlags(node.inode, 0) & FLAG_INLINE) !== 0) {
       const data = await this.inlineData(node);
-      // The first four bytes hold the parent's number; what does not fit into i_block follows as a second area.
+      // The first four bytes hold the parent's number; what does not fit into i_block follows as a second
+      // area.
       parseEntries(data, 4, Math.min(data.length, I_BLOCK_SIZE), sb.blockSize, hasType, 0, entries);
       parseEntries(data, I_BLOCK_SIZE, data.length, sb.blockSize, hasType, 0, entries);
       return entries;

@@ -43,8 +43,9 @@ export class ExtVolume implements Volume {
   }
 
   /**
-   * Decides which blocks to take. "metadata" is what `e2image -r` takes, "data" what `-ra` takes, "used" every allocated block,
-   * "all" every block. Throws ExtError where native code stops (except for "used" and "all"); AbortError.
+   * Decides which blocks to take. "metadata" is what `e2image -r` takes, "data" what `-ra` takes, "used"
+   * every allocated block, "all" every block. Throws ExtError where native code stops (except for "used"
+   * and "all"); AbortError.
    */
   select(options: ExtSelectOptions): Promise<Selection> {
     return select(this.parts, {
@@ -60,8 +61,9 @@ export class ExtVolume implements Volume {
 }
 
 /**
- * Opens an ext volume that starts at byte 0 of `source`. Throws ExtError or UnsupportedError whose `code` starts with EXT_ (see errors.ts
- * for native's words), in the order e2fsprogs checks; IoError from the source.
+ * Opens an ext volume that starts at byte 0 of `source`. Throws ExtError or UnsupportedError whose `code`
+ * starts with EXT_ (see errors.ts for native's words), in the order e2fsprogs checks; IoError from the
+ * source.
  */
 export async function openExt(source: Source, options: ExtOpenOptions = {}): Promise<ExtVolume> {
   const sb = await readSuperblock(source, options.superblock ?? 0, options.blockSize ?? 0);

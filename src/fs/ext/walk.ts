@@ -12,7 +12,10 @@ import type { Superblock } from "./superblock.ts";
 /** Bytes of tree blocks that may be read again because maps share them; an honest volume shares none. */
 const MOST_REVISITED = 1 << 27;
 
-/** Walks the block maps of a volume's inodes into one sink. Work is bounded: trees that share blocks end in an error. */
+/**
+ * Walks the block maps of a volume's inodes into one sink. Work is bounded: trees that share blocks end in
+ * an error.
+ */
 export class MapReader {
   private readonly source: Source;
   private readonly sb: Superblock;
@@ -32,8 +35,8 @@ export class MapReader {
   }
 
   /**
-   * Walks the map of the inode at `at` of `b`, which must stay as it is meanwhile. Throws ExtError ("while iterating over inode N")
-   * where native code stops; IoError where the host does.
+   * Walks the map of the inode at `at` of `b`, which must stay as it is meanwhile. Throws ExtError ("while
+   * iterating over inode N") where native code stops; IoError where the host does.
    */
   walk(b: Uint8Array, at: number, ino: number): void | Promise<void> {
     try {

@@ -14,8 +14,9 @@ export function guidText(b: Uint8Array, at: number): string {
 }
 
 /**
- * Reads a GPT, with sectors of 512 or 4096 bytes: the primary header, or, where that or its entries fail their checksums, the one in
- * the last sector. Null where there is no sign of one; FormatError where there is but neither copy can be used.
+ * Reads a GPT, with sectors of 512 or 4096 bytes: the primary header, or, where that or its entries fail
+ * their checksums, the one in the last sector. Null where there is no sign of one; FormatError where there
+ * is but neither copy can be used.
  */
 export async function readGpt(source: Source): Promise<PartitionEntry[] | null> {
   let problem: FormatError | null = null;

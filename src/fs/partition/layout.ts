@@ -1,4 +1,7 @@
-/** Where MBR and GPT keep what. Sources: UEFI specification chapter 5; the PC boot sector's common layout. Little-endian. */
+/**
+ * Where MBR and GPT keep what. Sources: UEFI specification chapter 5; the PC boot sector's common layout.
+ * Little-endian.
+ */
 
 export const MBR = {
   entries: 446,

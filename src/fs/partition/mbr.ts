@@ -15,7 +15,10 @@ export interface MbrSlot {
   readonly sectors: number;
 }
 
-/** The four entries of a boot sector, or null where its table cannot be one (no signature, or bytes that are code or text). */
+/**
+ * The four entries of a boot sector, or null where its table cannot be one (no signature, or bytes that are
+ * code or text).
+ */
 export function mbrSlots(sector: Uint8Array): MbrSlot[] | null {
   if (sector.length < SECTOR || u16le(sector, MBR.signature) !== MBR_SIGNATURE) return null;
   const slots: MbrSlot[] = [];
@@ -33,8 +36,9 @@ export function mbrSlots(sector: Uint8Array): MbrSlot[] | null {
 }
 
 /**
- * Partitions of an MBR: primary ones as 1 to 4, logical ones from 5. Null where the entries make no sense for a disk of this
- * size. A chain of extended boot records ends where it loops, leaves the disk or stops making sense.
+ * Partitions of an MBR: primary ones as 1 to 4, logical ones from 5. Null where the entries make no sense
+ * for a disk of this size. A chain of extended boot records ends where it loops, leaves the disk or stops
+ * making sense.
  */
 export async function readMbr(source: Source, slots: readonly MbrSlot[]): Promise<PartitionEntry[] | null> {
   const used = slots.filter((s) => s.type !== TYPE_EMPTY && s.sectors !== 0);

@@ -12,8 +12,9 @@ export interface PartitionTable {
 }
 
 /**
- * Finds the partition table of a disk. GPT is taken where a protective MBR announces it, its backup where the primary is
- * damaged. Throws FormatError where a GPT is announced and no copy of it can be used; IoError from the source.
+ * Finds the partition table of a disk. GPT is taken where a protective MBR announces it, its backup where
+ * the primary is damaged. Throws FormatError where a GPT is announced and no copy of it can be used;
+ * IoError from the source.
  */
 export async function readPartitionTable(source: Source): Promise<PartitionTable> {
   const none: PartitionTable = { kind: "none", partitions: [] };

@@ -61,7 +61,7 @@ test("extents: leaves in the inode, in a node, uninitialised ones, and the node 
   t.deepEqual(await own(v, "metadata"), [300]);
 });
 
-test("an extent that starts within its predecessor keeps its length; one that ends there is dropped with the next", async (t) => {
+test("of overlapping extents the second keeps its length, or is dropped with the next", async (t) => {
   const v = new TinyVolume();
   v.inode(12, {
     flags: EXTENTS,

@@ -82,7 +82,9 @@ export class TinyVolume {
   }
 }
 
-/** Words of an extent node: header and records (logical, length, start) or, above depth 0, (logical, child). */
+/**
+ * Words of an extent node: header and records (logical, length, start) or, above depth 0, (logical, child).
+ */
 export function node(depth: number, max: number, records: readonly (readonly number[])[]): number[] {
   const words = [0xf30a | (records.length << 16), max | (depth << 16), 0];
   for (const r of records)
