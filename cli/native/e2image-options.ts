@@ -38,12 +38,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     key: "nativeSelection",
     long: "native-selection",
-    help: "take exactly the blocks that e2image takes: whole bigalloc clusters with what deleted files left in them",
-  },
-  {
-    key: "complete",
-    long: "complete",
-    help: "take what e2image loses too: maps of bad blocks and orphans, values of extended attributes in inodes",
+    help: "take exactly the blocks that native e2image takes, with what it leaks (deleted data of bigalloc clusters) and without what it loses",
   },
   {
     key: "ignoreReadErrors",
@@ -70,7 +65,6 @@ export interface E2imageOptions {
   readonly scramble: boolean;
   readonly modern: boolean;
   readonly nativeSelection: boolean;
-  readonly complete: boolean;
   readonly ignoreReadErrors: boolean;
   readonly verify: boolean;
   readonly source: string;
@@ -119,7 +113,6 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
     scramble: flags.has("scramble"),
     modern: flags.has("modern"),
     nativeSelection: flags.has("nativeSelection"),
-    complete: flags.has("complete"),
     ignoreReadErrors: flags.has("ignoreReadErrors"),
     verify: flags.has("verify"),
     source: operands[0] ?? "",

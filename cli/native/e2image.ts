@@ -220,7 +220,8 @@ async function copySelected(
   const selection = await volume.select({
     scope: o.all ? "data" : "metadata",
     nativeSelection: o.nativeSelection,
-    complete: o.complete,
+    complete: !o.nativeSelection,
+    attributeValues: false,
     wholeInodeTables: output.device,
     signal: job.signal,
   });

@@ -36,6 +36,8 @@ export interface SelectOptions {
   readonly nativeSelection?: boolean;
   /** Also what the native tool loses (bad-blocks indirect blocks, orphans' index blocks, EA-inode values). */
   readonly complete?: boolean;
+  /** With `complete`: false leaves EA-inode values out, which native tools count as file data. Default true. */
+  readonly attributeValues?: boolean;
   /** Inode tables in full, parts that were never used too: what native tools put on block devices. */
   readonly wholeInodeTables?: boolean;
   /** Called now and then; throws AbortError to stop. */

@@ -167,7 +167,7 @@ class Selector {
     const flags =
       (scope === "data" ? CLASSIFY_DATA : 0) |
       (sb.wide ? CLASSIFY_WIDE : 0) |
-      (this.options.complete === true ? CLASSIFY_EA_VALUES : 0) |
+      (this.takesValues() ? CLASSIFY_EA_VALUES : 0) |
       (sb.creatorOs === OS_HURD ? CLASSIFY_VISIT_ALL : 0);
     const scan = new InodeScan(source, sb, descriptors, this.badBlocks, this.tables, fromGroup, toGroup);
     try {
@@ -239,7 +239,7 @@ class Selector {
       this.contentRole = "data";
       this.contents =
         this.options.scope === "data" ||
-        (this.options.complete === true && (inodeFlags(b, at) & FLAG_EA_INODE) !== 0);
+        (this.takesValues() && (inodeFlags(b, at) & FLAG_EA_INODE) !== 0);
       if (!this.contents && !hasTree(b, at)) return;
     }
     const { scope } = this.options;
@@ -251,6 +251,10 @@ class Selector {
     } catch (e) {
       this.survive(e);
     }
+  }
+
+  private takesValues(): boolean {
+    return this.options.complete === true && this.options.attributeValues !== false;
   }
 
   private survive(e: unknown): void {
