@@ -1,6 +1,15 @@
 // What the ext reader selects against what native e2image takes, byte for byte, without the engine in
 // between.
-import { copyFileSync, openSync, readFileSync, rmSync, truncateSync, writeSync } from "node:fs";
+import {
+  copyFileSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { BlockSet } from "../../src/bytes/block-set.ts";
@@ -137,6 +146,28 @@ for (const name of [
         t.true(await agree(t, scope, dir, broken, scope, open));
     });
   });
+
+if (process.env["IMPRINT_NO_MOUNT"] !== "1")
+  for (const name of ["uninit-bg", "meta-bg", "full-ext4"])
+    test(`${name}: onto a block device inode tables are taken whole`, async (t) => {
+      const image = await shapeImage(shapeNamed(name));
+      await inScratch("device", async (dir) => {
+        const [theirs, ours] = [join(dir, "native.raw"), join(dir, "ours.raw")];
+        writeFileSync(theirs, "");
+        truncateSync(theirs, statSync(image).size);
+        const device = (await must("losetup", ["-f", "--show", theirs])).stdout.toString().trim();
+        const r = await run("e2image", ["-r", "-p", image, device]);
+        await must("losetup", ["-d", device]);
+        t.is(r.code, 0, r.stderr);
+        const s = await selectTo(image, ours, {
+          scope: "metadata",
+          nativeSelection: true,
+          wholeInodeTables: true,
+        });
+        t.is(s.marks, Number(/Copying 0 \/ (\d+)/.exec(r.stderr)?.[1]));
+        t.is((await run("cmp", [theirs, ours])).code, 0);
+      });
+    });
 
 /** Fields of an inode, a descriptor and a superblock that decide what is selected: offset and width. */
 const INODE_FIELDS = [0, 4, 26, 28, 32, 40, 42, 44, 46, 52, 56, 58, 60, 64, 84, 88, 92, 96, 104, 118];

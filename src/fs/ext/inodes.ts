@@ -21,8 +21,8 @@ export class InodeReader {
     if (!(ino >= 1 && ino <= sb.inodes))
       throw new ExtError("EXT_BAD_INODE", "ext inode", -1, `number ${ino} of ${sb.inodes}`);
     const group = Math.floor((ino - 1) / sb.inodesPerGroup);
-    const r = descriptors.load(group);
-    if (r instanceof Promise) await r;
+    // Another reader may have moved the descriptors on while this one waited.
+    for (let r = descriptors.load(group); r instanceof Promise; r = descriptors.load(group)) await r;
     const table = descriptors.inodeTable(group);
     if (table === 0)
       throw new ExtError("EXT_MISSING_INODE_TABLE", `ext descriptor of group ${group}`, -1, "no inode table");

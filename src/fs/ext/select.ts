@@ -238,8 +238,7 @@ class Selector {
       if (ino === INO_RESIZE) this.treeRole = "descriptors";
       this.contentRole = "data";
       this.contents =
-        this.options.scope === "data" ||
-        (this.takesValues() && (inodeFlags(b, at) & FLAG_EA_INODE) !== 0);
+        this.options.scope === "data" || (this.takesValues() && (inodeFlags(b, at) & FLAG_EA_INODE) !== 0);
       if (!this.contents && !hasTree(b, at)) return;
     }
     const { scope } = this.options;

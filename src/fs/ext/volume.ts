@@ -48,10 +48,15 @@ export class ExtVolume implements Volume {
    * and "all"); AbortError.
    */
   select(options: ExtSelectOptions): Promise<Selection> {
-    return select(this.parts, {
-      ...options,
-      nativeSelection: options.nativeSelection ?? this.defaults.nativeSelection ?? false,
-    });
+    const { source, sb } = this.parts;
+    // Descriptors of its own: they are a window that moves with the walk.
+    return select(
+      { ...this.parts, descriptors: new Descriptors(source, sb) },
+      {
+        ...options,
+        nativeSelection: options.nativeSelection ?? this.defaults.nativeSelection ?? false,
+      },
+    );
   }
 
   /** Its files and folders. */

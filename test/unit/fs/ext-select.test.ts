@@ -228,7 +228,7 @@ test("contents of the journal, quota and orphan files count as metadata", async 
   t.true(s.roles?.get("system")?.has(104));
 });
 
-test("inodes in bad blocks of the table do not exist; its own list is taken where all is wanted", async (t) => {
+test("inodes in bad blocks of the table do not exist; the list itself is taken on demand", async (t) => {
   const v = new TinyVolume();
   const map = new Array<number>(15).fill(0);
   map[0] = 6;
@@ -261,7 +261,7 @@ test("orphans are taken where all is wanted, and a looping orphan list ends", as
   t.regex(s.warnings.join("\n"), /orphan list loops at inode 12/);
 });
 
-test("used: what the bitmap says, with a bitmap outside the volume answered by the whole group", async (t) => {
+test("used: what the bitmap says; the whole group where the bitmap lies outside", async (t) => {
   const v = new TinyVolume();
   v.bytes[3 * 1024] = 0xff;
   v.bytes[3 * 1024 + 20] = 0x81;
