@@ -1,4 +1,6 @@
 /** The engine with Node's files, devices and threads. */
+import "./node/codecs.ts";
+
 export * from "./index.ts";
 export * from "./io/node/file-source.ts";
 export * from "./io/node/file-target.ts";

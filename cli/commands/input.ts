@@ -65,6 +65,7 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
 
 async function openSource(name: string): Promise<Source> {
   const { openFileSource } = await import("../../src/io/node/file-source.ts");
+  await import("../../src/node/codecs.ts");
   if (name === "") throw new UsageError("empty file name");
   if (name !== "-") return openFileSource(name);
   const { standardInput } = await import("../ui/stdin.ts");

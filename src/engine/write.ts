@@ -1,11 +1,11 @@
 import { DATA } from "../bytes/runs.ts";
-import { type IoError, ReadError, RefusedError, UnsupportedError } from "../errors.ts";
+import { ImprintError, type IoError, ReadError, RefusedError, UnsupportedError } from "../errors.ts";
+import type { Packer } from "../image/packer.ts";
 import { streamQcow2 } from "../image/qcow2/stream.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { Progress } from "./api.ts";
 import type { BulkCopier } from "./copy/bulk.ts";
-import { ChunkWrites } from "./copy/chunk-writes.ts";
 import { checkAborted } from "./copy/copier.ts";
 import { copyInThread, writerOf } from "./copy/in-thread.ts";
 import { nonzeroClusters } from "./copy/nonzero.ts";
@@ -88,7 +88,7 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
   };
   report("copy", 0);
   if (layout.kind !== "raw" && !target.seekable) {
-    const clusters = await nonzeroClusters(source, layout.clusterSize, (done) => report("scan", done));
+    const clusters = await nonzeroClusters(source, packerOf(layout), (done) => report("scan", done));
     const outputSize = await streamQcow2({
       spec: layout,
       clusters,
@@ -129,13 +129,7 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
     written = counts.written;
   }
   if (state !== null) packer.state = state;
-  const last = new ChunkWrites();
-  const outputSize = packer.finish(last);
-  for (let i = 0; i < last.metas; i++) {
-    const bytes = last.metaBytes.subarray(last.metaFrom[i], last.metaFrom[i] + last.metaLength[i]);
-    const r = (custom ?? writerOf(target))(bytes, last.metaTo[i]);
-    if (r instanceof Promise) await r;
-  }
+  const outputSize = await finish(packer, custom ?? writerOf(target));
   if (options.listOnly) return { outputSize, selected: stored, written, verified: false };
   if (layout.kind === "raw" && !target.fresh && !options.keepRest)
     await zeroRest(source, target, layout.offset);
@@ -145,6 +139,24 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
   await target.commit(outputSize);
   report("copy", stored);
   return { outputSize, selected: stored, written, verified: options.verify === true };
+}
+
+/** Writes a packer's last metadata as it comes: the refcounts of a large image need not fit in memory. */
+async function finish(packer: Packer, write: NonNullable<WriteOptions["write"]>): Promise<number> {
+  let pending: Promise<void> | null = null;
+  const size = packer.finish({
+    data() {
+      throw new ImprintError("EINTERNAL", "a packer placed data after the last chunk");
+    },
+    meta(at, bytes) {
+      // The packer reuses its bytes; an asynchronous target may still be at work on them.
+      const copy = bytes.slice();
+      const r = pending === null ? write(copy, at) : pending.then(() => write(copy, at));
+      if (r instanceof Promise) pending = r;
+    },
+  });
+  if (pending !== null) await pending;
+  return size;
 }
 
 /** Makes everything the source does not store read as zeros in a target that held something before. */

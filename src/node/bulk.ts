@@ -1,7 +1,7 @@
 import { existsSync, ftruncateSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import type { BulkCopier, BulkJob, BulkResult } from "../engine/copy/bulk.ts";
-import { CHUNK_BYTES, Copier, type CopyIo, OwnTurns, type Turns } from "../engine/copy/copier.ts";
+import { CHUNK_BYTES, Copier, type CopyIo, OwnTurns, type Turns, unitOf } from "../engine/copy/copier.ts";
 import { packerOf } from "../engine/copy/spec.ts";
 import { Planner, Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
@@ -111,7 +111,7 @@ class NodeBulk implements BulkCopier {
       shareFrom: share === undefined ? 0 : SHARE_FROM,
     });
     try {
-      const planner = new Planner(job.source, packer.clusterSize, CHUNK_BYTES);
+      const planner = new Planner(job.source, unitOf(packer), CHUNK_BYTES, packer.chunkUnit);
       const window = new Window(threads ? new SharedArrayBuffer(Window.bytes) : undefined);
       const shared = threads ? new SharedTurns() : null;
       const own = new OwnTurns();

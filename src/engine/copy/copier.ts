@@ -70,7 +70,9 @@ export class Copier {
   private readonly kernel = Kernel.get();
   private readonly slot: Slot;
   private readonly writes = new ChunkWrites();
-  /** First cluster, cluster count, and the range of `runs` of each span of the chunk at hand. */
+  /** Bytes in which zeros are looked for: the cluster, or the packer's zero unit. */
+  private readonly unit: number;
+  /** First unit, unit count, and the range of `runs` of each span of the chunk at hand. */
   private readonly spans: { cluster: number; clusters: number; from: number; pairs: number }[] = [];
   private runs = new Uint32Array(4096);
   /** Offset in the slot of each extent of the chunk at hand. */
@@ -81,7 +83,8 @@ export class Copier {
     this.packer = packer;
     this.io = io;
     this.rules = rules;
-    this.slot = this.kernel.take(Math.max(CHUNK_BYTES, packer.clusterSize));
+    this.unit = unitOf(packer);
+    this.slot = this.kernel.take(Math.max(CHUNK_BYTES, packer.clusterSize, packer.chunkUnit ?? 0));
   }
 
   dispose(): void {
@@ -106,9 +109,9 @@ export class Copier {
     }
   }
 
-  /** Reads a chunk into the slot, whole clusters side by side, bytes outside its extents zero. */
+  /** Reads a chunk into the slot, whole units side by side, bytes outside its extents zero. */
   private load(w: Window, chunk: number): Promise<void> | null {
-    const cs = this.packer.clusterSize;
+    const cs = this.unit;
     const deferred = this.rules.shareFrom > 0 && !this.rules.skipZero;
     const { bytes } = this.slot;
     this.spans.length = 0;
@@ -150,7 +153,8 @@ export class Copier {
 
   /** Finds the clusters of each span that are to be stored. */
   private scan(): void {
-    const cs = this.packer.clusterSize;
+    const cs = this.unit;
+    const ratio = cs / this.packer.clusterSize;
     let used = 0;
     for (const span of this.spans) {
       if (this.rules.skipZero)
@@ -166,19 +170,29 @@ export class Copier {
         this.runs = more;
       }
       this.runs.set(this.kernel.out.subarray(0, span.pairs * 2), used);
+      if (ratio > 1) this.widen(span.cluster, used, span.pairs, ratio);
       used += span.pairs * 2;
     }
   }
 
+  /** Turns runs of units into runs of clusters, the last one clipped at the guest's end. */
+  private widen(unit: number, from: number, pairs: number, ratio: number): void {
+    for (let i = from; i < from + 2 * pairs; i++) this.runs[i] *= ratio;
+    const clusters = Math.ceil(this.packer.guestSize / this.packer.clusterSize) - unit * ratio;
+    const last = from + 2 * pairs - 2;
+    if (pairs > 0) this.runs[last + 1] = Math.min(this.runs[last + 1], clusters - this.runs[last]);
+  }
+
   private place(): void {
     const { writes } = this;
-    const cs = this.packer.clusterSize;
+    const cs = this.unit;
+    const ratio = cs / this.packer.clusterSize;
     writes.clear();
     let used = 0;
     for (const span of this.spans) {
       if (span.pairs > 0) {
         writes.span(span.from - span.cluster * cs);
-        this.packer.place(span.cluster, this.runs.subarray(used), span.pairs, writes);
+        this.packer.place(span.cluster * ratio, this.runs.subarray(used), span.pairs, writes);
         used += span.pairs * 2;
       }
     }
@@ -259,6 +273,11 @@ export class Copier {
     const r = this.io.write(bytes, at);
     return r instanceof Promise ? r : null;
   }
+}
+
+/** Unit in bytes in which a packer wants zeros told apart. */
+export function unitOf(packer: Packer): number {
+  return Math.max(packer.clusterSize, packer.zeroUnit ?? 0);
 }
 
 function checkRead(got: number, wanted: number, guest: number): void {

@@ -1,7 +1,7 @@
 import type { Packer } from "../../image/packer.ts";
 import type { Source } from "../../io/source.ts";
 import type { Target } from "../../io/target.ts";
-import { CHUNK_BYTES, Copier, type CopyCounts, type CopyIo, OwnTurns } from "./copier.ts";
+import { CHUNK_BYTES, Copier, type CopyCounts, type CopyIo, OwnTurns, unitOf } from "./copier.ts";
 import { Planner, Window } from "./window.ts";
 
 /** Milliseconds between two looks at the event loop (progress, signals). */
@@ -30,7 +30,7 @@ export async function copyInThread(job: InThreadJob): Promise<CopyCounts> {
   };
   const copier = new Copier(job.packer, io, { skipZero: job.skipZero, ordered: true, shareFrom: 0 });
   try {
-    const planner = new Planner(job.source, job.packer.clusterSize, CHUNK_BYTES);
+    const planner = new Planner(job.source, unitOf(job.packer), CHUNK_BYTES, job.packer.chunkUnit);
     const window = new Window();
     const turns = new OwnTurns();
     let next = performance.now() + PAUSE_EVERY;

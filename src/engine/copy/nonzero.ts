@@ -3,15 +3,17 @@ import type { Packer } from "../../image/packer.ts";
 import type { Source } from "../../io/source.ts";
 import { copyInThread } from "./in-thread.ts";
 
-/** The clusters of a source that hold a non-zero byte: what must be known before a stream can start. */
+/** The clusters of a source that `packer` will be asked to store: what must be known before a stream can start. */
 export async function nonzeroClusters(
   source: Source,
-  clusterSize: number,
+  packer: Packer,
   onProgress: (walked: number) => void,
 ): Promise<BlockSet> {
+  const { clusterSize, zeroUnit } = packer;
   const set = new BlockSet(Math.ceil(source.size / clusterSize));
   const collector: Packer = {
     clusterSize,
+    zeroUnit,
     guestSize: source.size,
     state: new Float64Array(1),
     place(base, runs, count) {

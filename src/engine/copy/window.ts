@@ -77,12 +77,17 @@ export class Planner {
   private run = 0;
   private position = 0;
   private lastCluster = -1;
+  private readonly cut: number;
 
-  /** `clusterSize` and `chunkBytes` in bytes; a chunk covers at most chunkBytes of clusters. */
-  constructor(source: Source, clusterSize: number, chunkBytes: number) {
+  /**
+   * All in bytes: a chunk covers at most `chunkBytes` of whole units, and no unit is in two chunks. With a `cut`
+   * larger than the unit, a chunk is what lies between two multiples of it.
+   */
+  constructor(source: Source, unit: number, chunkBytes: number, cut = unit) {
     this.source = source;
-    this.clusterSize = clusterSize;
-    this.chunkClusters = Math.max(1, Math.floor(chunkBytes / clusterSize));
+    this.clusterSize = unit;
+    this.cut = cut > unit ? cut : Number.POSITIVE_INFINITY;
+    this.chunkClusters = Math.max(1, Math.floor(Math.max(chunkBytes, cut) / unit));
   }
 
   /** Fills `w` with the next chunks; false when nothing is left. */
@@ -116,14 +121,18 @@ export class Planner {
       while (s < end) {
         const cluster = Math.floor(s / cs);
         const fresh = cluster === this.lastCluster ? cluster + 1 : cluster;
-        if (fresh === cluster && (used >= this.chunkClusters || n - w.first[chunks] >= CHUNK_EXTENTS)) {
+        const crossed =
+          n > w.first[chunks] && Math.floor(s / this.cut) > Math.floor(w.guest[n - 1] / this.cut);
+        const full = this.cut === Number.POSITIVE_INFINITY && n - w.first[chunks] >= CHUNK_EXTENTS;
+        if (fresh === cluster && (crossed || full || used >= this.chunkClusters)) {
           close();
           if (chunks === CHUNKS || n + CHUNK_EXTENTS_MAX > EXTENTS) {
             this.position = s;
             break outer;
           }
         }
-        const stop = Math.min(end, (fresh + this.chunkClusters - used) * cs);
+        const bound = this.cut === Number.POSITIVE_INFINITY ? end : (Math.floor(s / this.cut) + 1) * this.cut;
+        const stop = Math.min(end, bound, (fresh + this.chunkClusters - used) * cs);
         w.guest[n] = s;
         w.length[n] = stop - s;
         w.host[n] = b.host[k] < 0 ? -1 : b.host[k] + (s - b.at[k]);

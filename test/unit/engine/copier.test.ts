@@ -140,7 +140,7 @@ test("ordered packers see each non-zero cluster once, ascending, with whole clus
     for (let c = 0; c * cluster < size; c++)
       if (expected.subarray(c * cluster, (c + 1) * cluster).some((b) => b !== 0)) wanted.push(c);
     t.deepEqual(packer.placed, wanted, `seed ${seed}`);
-    const set = await nonzeroClusters(source, cluster, () => {});
+    const set = await nonzeroClusters(source, packer, () => {});
     t.is(set.count, wanted.length);
     wanted.forEach((c, i) => {
       const want = new Uint8Array(cluster);
