@@ -1,6 +1,5 @@
 import type { CaptureOptions } from "../../src/engine/api.ts";
 import type { Opened } from "../../src/engine/open.ts";
-import { FormatError } from "../../src/errors.ts";
 import type { Scope } from "../../src/fs/volume.ts";
 import { UsageError } from "../ui/errors.ts";
 import {
@@ -11,7 +10,6 @@ import {
   PARTITION_OPTION,
   readArguments,
 } from "./arguments.ts";
-import { convertJob } from "./convert.ts";
 import { openInput } from "./input.ts";
 import { printPlan, printResult, secondsSince, withJob, withOutput } from "./job.ts";
 import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
@@ -61,17 +59,10 @@ export async function run(program: string, args: readonly string[]): Promise<num
   const format = outputFormat(image, read);
   const qcow2 = qcow2Options(read, format);
   const start = performance.now();
-  let opened: Opened;
-  try {
-    opened = await openInput(source, {
-      format: read.format("inputFormat", "--input-format"),
-      partition: read.number("partition", "--partition", 1, 65535),
-    });
-  } catch (error) {
-    // Every block of a volume can be saved, however damaged it is.
-    if (scope === "all" && error instanceof FormatError) return convertJob(read, format, qcow2);
-    throw error;
-  }
+  const opened = await openInput(source, {
+    format: read.format("inputFormat", "--input-format"),
+    partition: read.number("partition", "--partition", 1, 65535),
+  });
   try {
     const names = { source, image, json: read.has("json") };
     const choice = { scope, format, nativeSelection: read.has("nativeSelection") };

@@ -24,6 +24,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   try {
     const found = await inspect(opened);
     print(read.has("json") ? toJson(inspectionToJson(found)) : inspectionToText(found));
+    if (opened.damage !== null) throw opened.damage;
   } finally {
     await opened.close();
   }
@@ -79,6 +80,7 @@ function inspectionToText(i: Inspection): string {
 }
 
 function filesystemText(title: string, f: FilesystemSummary): string {
+  if (f.kind === "damaged") return section(`${title}: damaged`, fieldRows(f.info));
   const known = new Set(f.info.map((field) => field.key));
   const rows: [string, string][] = [];
   if (!known.has("size")) rows.push(["Size", withBytes(f.size)]);

@@ -16,6 +16,7 @@ const LARGE_CLUSTER = 65536;
 export async function planCapture(opened: Opened, options: CaptureOptions): Promise<Selection | null> {
   if (options.scope === "all") return null;
   const { volume } = opened;
+  if (opened.damage !== null) throw opened.damage;
   if (volume === null)
     throw new UnsupportedError(
       opened.partition === null && opened.partitions.length > 0

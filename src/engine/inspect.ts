@@ -1,35 +1,25 @@
-import { ImprintError } from "../errors.ts";
+import type { ImprintError } from "../errors.ts";
 import type { Volume } from "../fs/volume.ts";
 import { slice } from "../io/slice.ts";
 import type { FilesystemSummary, Inspection } from "./api.ts";
-import { type Opened, openVolume } from "./open.ts";
+import { type Opened, tryVolume } from "./open.ts";
 
-function summary(volume: Volume | null): FilesystemSummary | null {
+function summary(volume: Volume | null, damage: ImprintError | null): FilesystemSummary | null {
+  if (damage !== null) {
+    const info = [{ key: "error", label: "Error", value: damage.message }];
+    return { kind: "damaged", size: 0, blockSize: 0, info };
+  }
   if (volume === null) return null;
   return { kind: volume.kind, size: volume.size, blockSize: volume.blockSize, info: volume.info() };
 }
 
-/** Everything `imprint info` says of an opened source. A damaged filesystem in a partition is told as a warning there. */
+/** Everything `imprint info` says of an opened source. A filesystem that cannot be read has the kind "damaged". */
 export async function inspect(opened: Opened): Promise<Inspection> {
   const partitions: Inspection["partitions"][number][] = [];
   for (const p of opened.partitions) {
-    let filesystem: FilesystemSummary | null = null;
-    try {
-      filesystem = summary(
-        p.number === opened.partition?.number
-          ? opened.volume
-          : await openVolume(slice(opened.disk, p.start, p.size)),
-      );
-    } catch (error) {
-      if (!(error instanceof ImprintError)) throw error;
-      filesystem = {
-        kind: "damaged",
-        size: 0,
-        blockSize: 0,
-        info: [{ key: "error", label: "Error", value: error.message }],
-      };
-    }
-    partitions.push({ ...p, filesystem });
+    const chosen = p.number === opened.partition?.number;
+    const found = chosen ? opened : await tryVolume(slice(opened.disk, p.start, p.size));
+    partitions.push({ ...p, filesystem: summary(found.volume, found.damage) });
   }
   return {
     label: opened.file.label,
@@ -39,6 +29,6 @@ export async function inspect(opened: Opened): Promise<Inspection> {
     diskSize: opened.disk.size,
     partitionTable: opened.partitionTable,
     partitions,
-    filesystem: opened.partition === null ? summary(opened.volume) : null,
+    filesystem: opened.partition === null ? summary(opened.volume, opened.damage) : null,
   };
 }

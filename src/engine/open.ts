@@ -1,4 +1,4 @@
-import { FormatError, ImprintError, RefusedError } from "../errors.ts";
+import { FormatError, ImprintError, RefusedError, UnsupportedError } from "../errors.ts";
 import { openExt, probeExt } from "../fs/ext/volume.ts";
 import { readPartitionTable } from "../fs/partition/table.ts";
 import type { Volume } from "../fs/volume.ts";
@@ -52,6 +52,8 @@ export interface Opened {
   readonly source: Source;
   /** The filesystem on `source`, or null. */
   readonly volume: Volume | null;
+  /** Why the filesystem that is on `source` cannot be read; null where there is none or it can. */
+  readonly damage: ImprintError | null;
   close(): Promise<void>;
 }
 
@@ -91,9 +93,9 @@ export async function openImage(file: Source, options: OpenOptions): Promise<Ope
   };
   const base = { file, container, disk, close };
   if (options.partition === undefined) {
-    const volume = await openVolume(disk);
-    if (volume !== null)
-      return { ...base, partitionTable: "none", partitions: [], partition: null, source: disk, volume };
+    const whole = await tryVolume(disk);
+    if (whole.volume !== null || whole.damage !== null)
+      return { ...base, partitionTable: "none", partitions: [], partition: null, source: disk, ...whole };
   }
   const table = await readPartitionTable(disk);
   const shared = { ...base, partitionTable: table.kind, partitions: table.partitions };
@@ -107,24 +109,27 @@ export async function openImage(file: Source, options: OpenOptions): Promise<Ope
           : `${file.label}: has no partition ${options.partition} (it has ${table.partitions.map((p) => p.number).join(", ") || "none"})`,
       );
     const source = slice(disk, partition.start, partition.size);
-    return { ...shared, partition, source, volume: await openVolume(source) };
+    return { ...shared, partition, source, ...(await tryVolume(source)) };
   }
   const found: { partition: PartitionEntry; source: Source; volume: Volume }[] = [];
   for (const partition of table.partitions) {
     const source = slice(disk, partition.start, partition.size);
-    const volume = await volumeOrNull(source);
+    const { volume } = await tryVolume(source);
     if (volume !== null) found.push({ partition, source, volume });
   }
-  if (found.length === 1) return { ...shared, ...found[0] };
-  return { ...shared, partition: null, source: disk, volume: null };
+  if (found.length === 1) return { ...shared, ...found[0], damage: null };
+  return { ...shared, partition: null, source: disk, volume: null, damage: null };
 }
 
-/** As `openVolume`, with a damaged filesystem counted as none. */
-export async function volumeOrNull(source: Source): Promise<Volume | null> {
+/** As `openVolume`, with a filesystem that is damaged or needs what this version lacks told apart from none. */
+export async function tryVolume(
+  source: Source,
+): Promise<{ readonly volume: Volume | null; readonly damage: ImprintError | null }> {
   try {
-    return await openVolume(source);
+    return { volume: await openVolume(source), damage: null };
   } catch (error) {
-    if (error instanceof FormatError) return null;
+    if (error instanceof FormatError || error instanceof UnsupportedError)
+      return { volume: null, damage: error };
     throw error;
   }
 }
