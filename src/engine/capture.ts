@@ -47,10 +47,19 @@ function qcow2Options(options: CaptureOptions, selection: Selection): Qcow2Optio
 }
 
 /**
- * Captures a filesystem (its metadata, all that is in use, or every byte) into an image. Errors: those of `writeImage`, and
- * UnsupportedError where there is no filesystem to select from.
+ * Captures a filesystem (its metadata, all that is in use, or every byte) into an image; on any error the target is
+ * aborted. Errors: those of `writeImage`, and UnsupportedError where there is no filesystem to select from.
  */
 export async function capture(opened: Opened, target: Target, options: CaptureOptions): Promise<JobResult> {
+  try {
+    return await captureInto(opened, target, options);
+  } catch (error) {
+    await target.abort();
+    throw error;
+  }
+}
+
+async function captureInto(opened: Opened, target: Target, options: CaptureOptions): Promise<JobResult> {
   const { volume } = opened;
   // A first guess that lets helper threads start while the metadata is read.
   if (options.scope !== "metadata") options.bulk?.prepare(opened.source.size);

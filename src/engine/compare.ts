@@ -1,10 +1,10 @@
 import { DATA, type MapRuns } from "../bytes/runs.ts";
 import { IoError } from "../errors.ts";
+import { breathe } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { JobOptions } from "./api.ts";
 import { checkAborted } from "./copy/copier.ts";
-import { breathe } from "./copy/in-thread.ts";
 
 const PIECE = 512 * 1024;
 const PAUSE_EVERY = 40;
@@ -51,8 +51,14 @@ async function readAll(source: Source, into: Uint8Array, at: number): Promise<vo
   into.fill(0, want);
 }
 
+/** Options of `compare`. */
+export interface CompareOptions extends JobOptions {
+  /** Compare only what `a` stores: elsewhere `b` may hold anything. */
+  readonly storedOnly?: boolean;
+}
+
 /** Compares the content of two sources, skipping what both know to be zero. A shorter source counts as zeros. */
-export async function compare(a: Source, b: Source, options: JobOptions = {}): Promise<Comparison> {
+export async function compare(a: Source, b: Source, options: CompareOptions = {}): Promise<Comparison> {
   const size = Math.max(a.size, b.size);
   const sizeDiffers = a.size !== b.size;
   const kernel = Kernel.get();
@@ -67,7 +73,7 @@ export async function compare(a: Source, b: Source, options: JobOptions = {}): P
       const sa = await ca.look(at);
       const sb = await cb.look(at);
       let end = Math.min(sa.end, sb.end, size);
-      if (sa.data || sb.data) {
+      if (sa.data || (sb.data && !options.storedOnly)) {
         end = Math.min(end, at + PIECE);
         const n = end - at;
         if (sa.data) await readAll(a, left.bytes.subarray(0, n), at);

@@ -1,6 +1,7 @@
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { JobResult, OutputOptions } from "./api.ts";
+import type { LayoutSpec } from "./copy/spec.ts";
 import { layoutFor } from "./layouts.ts";
 import { measureData, writeImage } from "./write.ts";
 
@@ -9,7 +10,13 @@ export const ZERO_UNIT = 4096;
 
 /** Writes all of a source (a disk, a partition, an opened image) as raw or QCOW2. Errors: see `writeImage`. */
 export async function convert(source: Source, target: Target, options: OutputOptions): Promise<JobResult> {
-  const layout = layoutFor(options.format, source.size, ZERO_UNIT, options.qcow2);
+  let layout: LayoutSpec;
+  try {
+    layout = layoutFor(options.format, source.size, ZERO_UNIT, options.qcow2);
+  } catch (error) {
+    await target.abort();
+    throw error;
+  }
   const r = await writeImage(source, target, { ...options, layout });
   return { format: options.format, guestSize: source.size, ...r, warnings: [] };
 }

@@ -1,19 +1,23 @@
 import { DATA } from "../bytes/runs.ts";
+import type { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { LayoutSpec } from "./copy/spec.ts";
+import { zeroRange } from "./paced-target.ts";
 
 /**
  * Clears a target that held something before a QCOW2 goes onto it: packers write the parts of tables that are in use and
  * count on zeros around them. As many bytes as the image can need are cleared, before anything is written.
  */
-export async function clearForTables(source: Source, target: Target, layout: LayoutSpec): Promise<void> {
+export async function clearForTables(
+  source: Source,
+  target: Target,
+  layout: LayoutSpec,
+  pace: Pace,
+): Promise<void> {
   if (layout.kind === "raw" || target.fresh) return;
-  const r = target.zero(
-    0,
-    Math.min(target.capacity, mostBytes(layout, await touched(source, layout.clusterSize))),
-  );
-  if (r instanceof Promise) await r;
+  const needed = mostBytes(layout, await touched(source, layout.clusterSize));
+  await zeroRange(target, 0, Math.min(target.capacity, needed), pace);
 }
 
 /** Clusters that hold stored bytes of the source; an upper bound. */

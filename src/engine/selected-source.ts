@@ -27,6 +27,15 @@ export class SelectedSource implements Source {
     this.label = base.label;
   }
 
+  /** Bytes that the map says are stored, and whether all of them are plain bytes of a host file. */
+  measure(): { readonly stored: number; readonly plain: boolean } {
+    const { blocks, blockSize, size } = this;
+    const last = Math.ceil(size / blockSize) - 1;
+    const short = last >= 0 && blocks.has(last) ? (last + 1) * blockSize - size : 0;
+    const { plain } = this.base;
+    return { stored: blocks.count * blockSize - short, plain: plain !== undefined && plain.file.fd >= 0 };
+  }
+
   map(from: number, to: number): MapRuns {
     const bs = this.blockSize;
     const list = new ExtentList();
@@ -40,7 +49,8 @@ export class SelectedSource implements Source {
       const e = Math.min(list.end(i) * bs, end);
       if (s >= e) continue;
       runs.push(s - runs.end, HOLE);
-      if (plain === undefined) runs.push(e - s, DATA);
+      // Past the base's end there is nothing to be read, even where its host file goes on (a partition).
+      if (plain === undefined || e > this.base.size) runs.push(e - s, DATA);
       else runs.push(e - s, DATA, 0, s + plain.base, plain.file);
     }
     runs.push(end - runs.end, HOLE);

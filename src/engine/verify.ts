@@ -32,18 +32,30 @@ export function sourceOfTarget(target: Target, size: number): Source {
   };
 }
 
+export interface VerifyOptions {
+  readonly onProgress: (done: number) => void;
+  /** The output kept its old bytes wherever the source stores nothing: only what was stored is compared. */
+  readonly storedOnly: boolean;
+}
+
 /** Reads an output back and compares it with what went in; throws ImprintError("EVERIFY") naming the first difference. */
 export async function verifyOutput(
   source: Source,
   output: Source,
   layout: LayoutSpec,
-  onProgress: (done: number) => void,
+  options: VerifyOptions,
 ): Promise<void> {
   const inside =
     layout.kind === "raw"
       ? slice(output, layout.offset, layout.guestSize)
       : await openQcow2(output, refuseGate);
-  const r = await compare(source, inside, { onProgress: (p) => onProgress(p.done) });
+  if (inside.size !== layout.guestSize)
+    throw new ImprintError(
+      "EVERIFY",
+      `${output.label}: verification failed, holds ${inside.size} bytes instead of ${layout.guestSize}`,
+    );
+  const { onProgress, storedOnly } = options;
+  const r = await compare(source, inside, { storedOnly, onProgress: (p) => onProgress(p.done) });
   if (!r.identical)
     throw new ImprintError(
       "EVERIFY",

@@ -2,6 +2,7 @@ import { DATA } from "../bytes/runs.ts";
 import { ImprintError, type IoError, ReadError, RefusedError, UnsupportedError } from "../errors.ts";
 import type { Packer } from "../image/packer.ts";
 import { streamQcow2 } from "../image/qcow2/stream.ts";
+import { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { Progress } from "./api.ts";
@@ -10,7 +11,9 @@ import { checkAborted } from "./copy/copier.ts";
 import { copyInThread, writerOf } from "./copy/in-thread.ts";
 import { nonzeroClusters } from "./copy/nonzero.ts";
 import { type LayoutSpec, packerOf } from "./copy/spec.ts";
+import { PacedTarget, zeroRange } from "./paced-target.ts";
 import { clearForTables } from "./reused-target.ts";
+import { SelectedSource } from "./selected-source.ts";
 import { sourceOfTarget, verifyOutput } from "./verify.ts";
 
 export interface WriteOptions {
@@ -38,7 +41,11 @@ export interface WriteResult {
 }
 
 /** Bytes a source's map says are stored, and whether all of them are plain bytes of host files. */
-export async function measureData(source: Source): Promise<{ stored: number; plain: boolean }> {
+export async function measureData(
+  source: Source,
+  pace: Pace = new Pace(() => {}),
+): Promise<{ stored: number; plain: boolean }> {
+  if (source instanceof SelectedSource) return source.measure();
   let stored = 0;
   let plain = true;
   for (let from = 0; from < source.size; ) {
@@ -51,6 +58,8 @@ export async function measureData(source: Source): Promise<{ stored: number; pla
     }
     if (b.end <= from) break;
     from = b.end;
+    const wait = pace.step();
+    if (wait !== undefined) await wait;
   }
   return { stored, plain };
 }
@@ -81,7 +90,8 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
     );
   if (options.verify && (target.read === undefined || options.write !== undefined))
     throw new UnsupportedError(`${target.label}: output cannot be read back, so it cannot be verified`);
-  const { stored, plain } = await measureData(source);
+  const pace = new Pace(() => checkAborted(options.signal));
+  const { stored, plain } = await measureData(source, pace);
   const report = (phase: Progress["phase"], done: number) => {
     checkAborted(options.signal);
     options.onProgress?.({ phase, done, total: stored });
@@ -89,19 +99,21 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
   report("copy", 0);
   if (layout.kind !== "raw" && !target.seekable) {
     const clusters = await nonzeroClusters(source, packerOf(layout), (done) => report("scan", done));
+    const stream = new PacedTarget(target, pace);
     const outputSize = await streamQcow2({
       spec: layout,
       clusters,
       source,
-      target,
+      target: stream,
       onProgress: (done) => report("copy", done),
     });
-    await target.commit(outputSize);
+    await stream.commit(outputSize);
     return { outputSize, selected: stored, written: clusters.count * layout.clusterSize, verified: false };
   }
 
   const custom = options.write;
-  if (custom === undefined) await clearForTables(source, target, layout);
+  const output = target.seekable ? target : new PacedTarget(target, pace);
+  if (custom === undefined) await clearForTables(source, target, layout, pace);
   const packer = packerOf(layout);
   const skipZero = !options.keepZero && (target.fresh || layout.kind !== "raw");
   let written = 0;
@@ -123,7 +135,7 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
       source,
       packer,
       skipZero,
-      write: custom ?? writerOf(target),
+      write: custom ?? writerOf(output),
       onProgress: (walked) => report("copy", walked),
     });
     written = counts.written;
@@ -132,12 +144,16 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
   const outputSize = await finish(packer, custom ?? writerOf(target));
   if (options.listOnly) return { outputSize, selected: stored, written, verified: false };
   if (layout.kind === "raw" && !target.fresh && !options.keepRest)
-    await zeroRest(source, target, layout.offset);
+    await zeroRest(source, target, layout.offset, pace);
   if (options.verify) {
-    await verifyOutput(source, sourceOfTarget(target, outputSize), layout, (done) => report("verify", done));
+    await verifyOutput(source, sourceOfTarget(target, outputSize), layout, {
+      onProgress: (done) => report("verify", done),
+      storedOnly: layout.kind === "raw" && !target.fresh && options.keepRest === true,
+    });
   }
-  await target.commit(outputSize);
-  report("copy", stored);
+  checkAborted(options.signal);
+  await output.commit(outputSize);
+  options.onProgress?.({ phase: "copy", done: stored, total: stored });
   return { outputSize, selected: stored, written, verified: options.verify === true };
 }
 
@@ -160,15 +176,15 @@ async function finish(packer: Packer, write: NonNullable<WriteOptions["write"]>)
 }
 
 /** Makes everything the source does not store read as zeros in a target that held something before. */
-async function zeroRest(source: Source, target: Target, offset: number): Promise<void> {
+async function zeroRest(source: Source, target: Target, offset: number, pace: Pace): Promise<void> {
   for (let from = 0; from < source.size; ) {
     const r = source.map(from, source.size);
     const b = r instanceof Promise ? await r : r;
     for (let i = 0; i < b.count; i++) {
       if (b.state[i] === DATA) continue;
-      const z = target.zero(b.at[i] + offset, b.length[i]);
-      if (z instanceof Promise) await z;
+      await zeroRange(target, b.at[i] + offset, b.length[i], pace);
     }
+    if (b.end <= from) break;
     from = b.end;
   }
 }

@@ -12,21 +12,29 @@ const port = parentPort!;
 let turns: SharedTurns | null = null;
 let window: Window | null = null;
 let copier: Copier | null = null;
+/** Why the job could not be begun: told at its first window, which is when an answer is waited for. */
+let unfit: FromHelper | null = null;
 
 port.on("message", async (message: ToHelper) => {
   try {
     if ("job" in message) {
       const { job } = message;
+      unfit = null;
       copier?.dispose();
-      turns = new SharedTurns(job.turns);
+      copier = null;
+      turns = new SharedTurns(false, job.turns);
       window = new Window(job.window);
       const packer = packerOf(job.layout);
       packer.state = new Float64Array(job.state);
-      copier = new Copier(packer, descriptorIo(job.target, "output"), {
+      copier = new Copier(packer, descriptorIo(job.target, job.labels), {
         skipZero: job.skipZero,
         ordered: job.ordered,
         shareFrom: 0,
       });
+      return;
+    }
+    if (unfit !== null) {
+      post(unfit);
       return;
     }
     let before = 0;
@@ -41,14 +49,16 @@ port.on("message", async (message: ToHelper) => {
     post({ done: { walked: counts.walked, written: counts.written } });
   } catch (error) {
     turns?.fail();
-    post({
+    const failure: FromHelper = {
       error: {
         kind: error instanceof Error ? error.constructor.name : "Error",
         code: error instanceof ImprintError ? error.code : "EINTERNAL",
         message: error instanceof Error ? error.message : String(error),
         offset: error instanceof IoError ? error.offset : -1,
       },
-    });
+    };
+    if ("job" in message) unfit = failure;
+    else post(failure);
   }
 });
 

@@ -1,5 +1,7 @@
-import { existsSync, ftruncateSync } from "node:fs";
+import { existsSync, ftruncateSync, statfsSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
+import type { HostFile } from "../bytes/runs.ts";
 import type { BulkCopier, BulkJob, BulkResult } from "../engine/copy/bulk.ts";
 import { CHUNK_BYTES, Copier, type CopyIo, OwnTurns, type Turns, unitOf } from "../engine/copy/copier.ts";
 import { packerOf } from "../engine/copy/spec.ts";
@@ -7,13 +9,15 @@ import { Planner, Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
 import { cloneRange } from "../io/node/native.ts";
 import { descriptorIo } from "./copy-io.ts";
-import { type FromHelper, SharedTurns, type ToHelper } from "./threads.ts";
+import { type FromHelper, type HelperJob, SharedTurns, type ToHelper } from "./threads.ts";
 
 /** Stored bytes from which a helper thread pays for its start. */
-const HELPER_FROM = 128 * 1024 * 1024;
+const HELPER_FROM = 256 * 1024 * 1024;
 /** Bytes from which sharing an extent beats copying it. */
 const SHARE_FROM = 64 * 1024;
 const BLOCK = 4096;
+/** Filesystems (statfs f_type) that are known not to share extents: ext2/3/4, tmpfs. Others are asked. */
+const NO_SHARING = new Set([0xef53, 0x01021994]);
 const PAUSE_EVERY = 40;
 
 const pause = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -24,48 +28,75 @@ function workerFile(): URL {
   return existsSync(here) ? here : new URL("../bulk-worker.js", import.meta.url);
 }
 
+/** A helper thread. It owes an answer for each "go"; when it dies, that is the answer, and the job it was on fails. */
 class Helper {
   private readonly worker: Worker;
-  private waiting: { resolve: (m: FromHelper) => void; reject: (e: unknown) => void } | null = null;
+  private waiting: ((m: FromHelper) => void) | null = null;
   private early: FromHelper | null = null;
+  private turns: SharedTurns | null = null;
+  private ended = false;
 
   constructor() {
     const threads = process.getBuiltinModule("node:worker_threads");
     this.worker = new threads.Worker(workerFile(), { execArgv: [] });
     this.worker.unref();
-    this.worker.on("message", (m: FromHelper) => {
-      if (this.waiting === null) this.early = m;
-      else {
-        this.waiting.resolve(m);
-        this.waiting = null;
-      }
-    });
-    this.worker.on("error", (e) => {
-      const m: FromHelper = { error: { kind: "Error", code: "EWORKER", message: String(e), offset: -1 } };
-      if (this.waiting === null) this.early = m;
-      else this.waiting.resolve(m);
-      this.waiting = null;
-    });
+    this.worker.on("message", (m: FromHelper) => this.deliver(m));
+    this.worker.on("error", (e) => this.died(String(e)));
+    this.worker.on("exit", () => this.died("it ended by itself"));
   }
 
-  post(message: ToHelper): void {
-    this.worker.postMessage(message);
+  /** Can take no more jobs. */
+  get dead(): boolean {
+    return this.ended;
+  }
+
+  begin(job: HelperJob, turns: SharedTurns): void {
+    this.turns = turns;
+    this.early = null;
+    this.post({ job });
+  }
+
+  go(): void {
+    this.post({ go: true });
   }
 
   answer(): Promise<FromHelper> {
     if (this.early !== null) {
       const m = this.early;
-      this.early = null;
+      // The answer of a dead helper stays.
+      if (!this.ended) this.early = null;
       return Promise.resolve(m);
     }
     this.worker.ref();
-    return new Promise<FromHelper>((resolve, reject) => {
-      this.waiting = { resolve, reject };
+    return new Promise<FromHelper>((resolve) => {
+      this.waiting = resolve;
     }).finally(() => this.worker.unref());
   }
 
   async stop(): Promise<void> {
+    this.ended = true;
     await this.worker.terminate();
+  }
+
+  private post(message: ToHelper): void {
+    if (!this.ended) this.worker.postMessage(message);
+  }
+
+  private deliver(m: FromHelper): void {
+    const { waiting } = this;
+    this.waiting = null;
+    if (waiting === null) this.early = m;
+    else waiting(m);
+  }
+
+  private died(why: string): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.turns?.fail();
+    const message = `a helper thread failed: ${why}`;
+    const m: FromHelper = { error: { kind: "Error", code: "EWORKER", message, offset: -1 } };
+    this.deliver(m);
+    this.early = m;
   }
 }
 
@@ -78,26 +109,27 @@ function errorOf(e: Extract<FromHelper, { error: unknown }>["error"]): Error {
 }
 
 /** Sharing between two descriptors where their filesystem can: tried once on the first block, undone by truncation. */
-function sharer(source: number, target: number): CopyIo["share"] | undefined {
-  if (!cloneRange(source, 0, BLOCK, target, 0)) return undefined;
-  ftruncateSync(target, 0);
+function sharer(source: number, target: HostFile): CopyIo["share"] | undefined {
+  if (!cloneRange(source, 0, BLOCK, target.fd, 0)) return undefined;
+  ftruncateSync(target.fd, 0);
   return (fd, host, at, length) => {
     if (host % BLOCK !== 0 || at % BLOCK !== 0) return 0;
     const whole = length - (length % BLOCK);
-    return whole > 0 && cloneRange(fd, host, whole, target, at) ? whole : 0;
+    return whole > 0 && cloneRange(fd, host, whole, target.fd, at) ? whole : 0;
   };
 }
 
 class NodeBulk implements BulkCopier {
   private helper: Helper | null = null;
+  private helping = false;
 
   prepare(bytes: number): void {
-    if (bytes >= HELPER_FROM) this.helper ??= new Helper();
+    if (bytes >= HELPER_FROM) this.living();
   }
 
   async run(job: BulkJob): Promise<BulkResult> {
     const share = job.fresh ? await this.sharing(job) : undefined;
-    const threads = share === undefined && job.total >= HELPER_FROM;
+    const threads = share === undefined && job.total >= HELPER_FROM && !this.helping;
     const packer = packerOf(job.layout);
     const ordered = job.layout.kind !== "raw";
     const state = new SharedArrayBuffer(8 * packer.state.length);
@@ -105,7 +137,8 @@ class NodeBulk implements BulkCopier {
     packer.state = new Float64Array(state) as Float64Array;
     // The e2image layout depends on which blocks are zero; the others may keep shared zeros.
     const skipZero = job.skipZero && (share === undefined || job.layout.kind === "e2image");
-    const copier = new Copier(packer, descriptorIo(job.target.fd, job.target.path, share), {
+    const labels = { source: job.source.label, target: job.target.path };
+    const copier = new Copier(packer, descriptorIo(job.target.fd, labels, share), {
       skipZero,
       ordered,
       shareFrom: share === undefined ? 0 : SHARE_FROM,
@@ -113,30 +146,32 @@ class NodeBulk implements BulkCopier {
     try {
       const planner = new Planner(job.source, unitOf(packer), CHUNK_BYTES, packer.chunkUnit);
       const window = new Window(threads ? new SharedArrayBuffer(Window.bytes) : undefined);
-      const shared = threads ? new SharedTurns() : null;
+      const shared = threads ? new SharedTurns(true) : null;
       const own = new OwnTurns();
       const turns: Turns = shared ?? own;
-      if (shared !== null) {
-        this.helper ??= new Helper();
-        this.helper.post({
-          job: {
+      const helper = threads ? this.living() : null;
+      if (threads) this.helping = true;
+      if (shared !== null)
+        helper?.begin(
+          {
             turns: shared.buffer,
             window: window.buffer as SharedArrayBuffer,
             state,
             layout: job.layout,
             target: job.target.fd,
+            labels,
             skipZero,
             ordered,
           },
-        });
-      }
+          shared,
+        );
       let others = 0;
       let next = performance.now() + PAUSE_EVERY;
       const report = () => job.onProgress(copier.counts.walked + (shared?.walked ?? 0));
       while (await planner.fill(window)) {
         own.restart();
         shared?.restart();
-        if (shared !== null) this.helper!.post({ go: true });
+        helper?.go();
         let failure: unknown = null;
         try {
           while (await copier.run(window, turns, () => performance.now() >= next)) {
@@ -149,16 +184,19 @@ class NodeBulk implements BulkCopier {
           failure = error;
           shared?.fail();
         }
-        if (shared !== null) {
-          const answer = await this.helper!.answer();
+        if (helper !== null) {
+          const answer = await helper.answer();
           if ("error" in answer) {
-            if (failure === null || failure instanceof AbortError) failure = errorOf(answer.error);
+            // A thread that stopped because the other one failed has nothing to say of its own.
+            const stopped = failure instanceof AbortError && answer.error.kind !== "AbortError";
+            if (failure === null || stopped) failure = errorOf(answer.error);
           } else others += answer.done.written;
         }
         if (failure !== null) throw failure;
       }
       return { walked: job.total, written: copier.counts.written + others, state: packer.state };
     } finally {
+      if (threads) this.helping = false;
       copier.dispose();
     }
   }
@@ -169,13 +207,21 @@ class NodeBulk implements BulkCopier {
     await helper?.stop();
   }
 
+  private living(): Helper {
+    if (this.helper === null || this.helper.dead) this.helper = new Helper();
+    return this.helper;
+  }
+
   /** Whether the job's first stored bytes can be shared with its target. */
   private async sharing(job: BulkJob): Promise<CopyIo["share"] | undefined> {
-    if (job.total < 2 * SHARE_FROM) return undefined;
-    const r = job.source.map(0, job.source.size);
-    const b = r instanceof Promise ? await r : r;
-    const file = b.files[0];
-    return file === undefined ? undefined : sharer(file.fd, job.target.fd);
+    if (job.total < 2 * SHARE_FROM || NO_SHARING.has(statfsSync(dirname(job.target.path)).type))
+      return undefined;
+    let file = job.source.plain?.file;
+    if (file === undefined) {
+      const r = job.source.map(0, job.source.size);
+      file = (r instanceof Promise ? await r : r).files[0];
+    }
+    return file === undefined ? undefined : sharer(file.fd, job.target);
   }
 }
 

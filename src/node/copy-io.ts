@@ -1,20 +1,26 @@
 import type { CopyIo } from "../engine/copy/copier.ts";
 import { IoError, ReadError } from "../errors.ts";
-import { readAt, writeAt } from "../io/node/file-io.ts";
+import { readPiece, writePiece } from "../io/node/file-io.ts";
 
-/** Copying between descriptors of this process, synchronously. `label` names the target in messages. */
-export function descriptorIo(target: number, label: string, share?: CopyIo["share"]): CopyIo {
+/** What messages call both ends of a copy. */
+export interface CopyLabels {
+  readonly source: string;
+  readonly target: string;
+}
+
+/** Copying between descriptors of this process, synchronously. */
+export function descriptorIo(target: number, labels: CopyLabels, share?: CopyIo["share"]): CopyIo {
   return {
-    read(into, _guest, fd, host) {
+    read(bytes, from, length, _guest, fd, host) {
       try {
-        return readAt(fd, into, host, "source");
+        return readPiece(fd, bytes, from, length, host, labels.source);
       } catch (error) {
         if (error instanceof IoError)
           throw new ReadError(error.code, error.message, error.offset, error.cause);
         throw error;
       }
     },
-    write: (bytes, at) => writeAt(target, bytes, at, label),
+    write: (bytes, from, length, at) => writePiece(target, bytes, from, length, at, labels.target),
     share,
   };
 }

@@ -1,6 +1,7 @@
 import type { Turns } from "../engine/copy/copier.ts";
 import type { LayoutSpec } from "../engine/copy/spec.ts";
 import { AbortError } from "../errors.ts";
+import type { CopyLabels } from "./copy-io.ts";
 
 /** Words of the control block. */
 const NEXT = 0;
@@ -11,13 +12,18 @@ const WORDS = 8;
 
 /** Milliseconds between two looks at the failure flag while waiting for a turn. */
 const WAIT_MS = 100;
+/** Milliseconds that the main thread waits for a turn before it looks at its event loop meanwhile. */
+const PATIENCE_MS = 20;
 
 /** What threads of one copy share: the next chunk, whose turn it is, whether somebody failed. */
 export class SharedTurns implements Turns {
   readonly buffer: SharedArrayBuffer;
   private readonly words: Int32Array;
+  private readonly listens: boolean;
 
-  constructor(buffer = new SharedArrayBuffer(4 * WORDS)) {
+  /** `listens`: a thread whose event loop must go on (the main one hears there that a helper died, or a signal). */
+  constructor(listens: boolean, buffer = new SharedArrayBuffer(4 * WORDS)) {
+    this.listens = listens;
     this.buffer = buffer;
     this.words = new Int32Array(buffer);
   }
@@ -32,12 +38,27 @@ export class SharedTurns implements Turns {
     return Atomics.add(this.words, NEXT, 1);
   }
 
-  await(chunk: number): void {
+  await(chunk: number): void | Promise<void> {
+    if (this.has(chunk, this.listens ? PATIENCE_MS : WAIT_MS)) return;
+    if (this.listens) return this.listen(chunk);
+    while (!this.has(chunk, WAIT_MS));
+  }
+
+  private async listen(chunk: number): Promise<void> {
+    do await new Promise((resolve) => setImmediate(resolve));
+    while (!this.has(chunk, PATIENCE_MS));
+  }
+
+  /** Whether it is this chunk's turn now or within some milliseconds. */
+  private has(chunk: number, milliseconds: number): boolean {
+    const end = performance.now() + milliseconds;
     for (;;) {
       if (this.failed) throw new AbortError("another thread of this job failed");
       const turn = Atomics.load(this.words, TURN);
-      if (turn >= chunk) return;
-      Atomics.wait(this.words, TURN, turn, WAIT_MS);
+      if (turn >= chunk) return true;
+      const left = end - performance.now();
+      if (left <= 0) return false;
+      Atomics.wait(this.words, TURN, turn, left);
     }
   }
 
@@ -74,6 +95,7 @@ export interface HelperJob {
   readonly state: SharedArrayBuffer;
   readonly layout: LayoutSpec;
   readonly target: number;
+  readonly labels: CopyLabels;
   readonly skipZero: boolean;
   readonly ordered: boolean;
 }

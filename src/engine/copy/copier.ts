@@ -6,9 +6,20 @@ import { CHUNK_EXTENTS_MAX, type Window } from "./window.ts";
 
 /** How a copier reaches its bytes. Synchronous answers are used without awaiting. Offsets in bytes. */
 export interface CopyIo {
-  /** Fills `into` with guest bytes from `guest` (byte `host` of descriptor `fd`, where known); returns the count. */
-  read(into: Uint8Array, guest: number, fd: number, host: number): number | Promise<number>;
-  write(bytes: Uint8Array, at: number): void | Promise<void>;
+  /**
+   * Fills `length` bytes of `bytes` from index `from` with what is at guest byte `guest` (byte `host` of descriptor `fd`,
+   * where known); returns the count.
+   */
+  read(
+    bytes: Uint8Array,
+    from: number,
+    length: number,
+    guest: number,
+    fd: number,
+    host: number,
+  ): number | Promise<number>;
+  /** Writes `length` bytes of `bytes` from index `from` at target byte `at`. */
+  write(bytes: Uint8Array, from: number, length: number, at: number): void | Promise<void>;
   /** Makes target bytes share the source's extents; returns how many bytes from the start it could (0: none). */
   share?(fd: number, host: number, at: number, length: number): number;
 }
@@ -17,8 +28,8 @@ export interface CopyIo {
 export interface Turns {
   /** Index of the next chunk to work on in this window, or one past the last. */
   take(): number;
-  /** Returns when every chunk before `chunk` has been placed; throws AbortError when the job has failed. */
-  await(chunk: number): void;
+  /** Waits until every chunk before `chunk` has been placed; throws AbortError when the job has failed. */
+  await(chunk: number): void | Promise<void>;
   /** Says that `chunk` has been placed. */
   done(chunk: number): void;
 }
@@ -99,7 +110,10 @@ export class Copier {
       const loading = this.load(w, chunk);
       if (loading !== null) await loading;
       this.scan();
-      if (this.rules.ordered) turns.await(chunk);
+      if (this.rules.ordered) {
+        const waiting = turns.await(chunk);
+        if (waiting !== undefined) await waiting;
+      }
       this.place();
       if (this.rules.ordered) turns.done(chunk);
       const storing = this.rules.shareFrom > 0 ? this.storeShared(w, chunk) : this.store();
@@ -137,13 +151,14 @@ export class Copier {
       this.extentAt[i - w.first[chunk]] = at;
       if (deferred) continue;
       if (at > filled) bytes.fill(0, filled, at);
-      const into = bytes.subarray(at, at + n);
       if (pending === null) {
-        const r = this.io.read(into, g, w.fd[i], w.host[i]);
-        if (r instanceof Promise) pending = r.then((got) => checkRead(got, n, g));
-        else checkRead(r, n, g);
+        const r = this.io.read(bytes, at, n, g, w.fd[i], w.host[i]);
+        if (typeof r === "number") checkRead(r, n, g);
+        else pending = r.then((got) => checkRead(got, n, g));
       } else {
-        pending = pending.then(async () => checkRead(await this.io.read(into, g, w.fd[i], w.host[i]), n, g));
+        pending = pending.then(async () =>
+          checkRead(await this.io.read(bytes, at, n, g, w.fd[i], w.host[i]), n, g),
+        );
       }
       filled = at + n;
     }
@@ -206,7 +221,7 @@ export class Copier {
       const from = writes.from[i];
       const n = writes.length[i];
       this.counts.written += n;
-      pending = this.put(pending, bytes.subarray(from, from + n), writes.to[i]);
+      pending = this.put(pending, bytes, from, n, writes.to[i]);
     }
     return this.storeMetas(pending);
   }
@@ -238,15 +253,14 @@ export class Copier {
             target += shared;
           }
           if (from < to) {
-            const piece = bytes.subarray(from, to);
             if (!loaded) {
               const guest = w.guest[e] + (from - at);
-              const r = this.io.read(piece, guest, w.fd[e], host);
-              if (r instanceof Promise)
+              const r = this.io.read(bytes, from, to - from, guest, w.fd[e], host);
+              if (typeof r !== "number")
                 throw new ImprintError("EINTERNAL", "sharing needs synchronous reads");
-              checkRead(r, piece.length, guest);
+              checkRead(r, to - from, guest);
             }
-            pending = this.put(pending, piece, target);
+            pending = this.put(pending, bytes, from, to - from, target);
           }
         }
         if (at + w.length[e] >= stop) break;
@@ -259,19 +273,20 @@ export class Copier {
     const { writes } = this;
     for (let i = 0; i < writes.metas; i++) {
       const from = writes.metaFrom[i];
-      pending = this.put(
-        pending,
-        writes.metaBytes.subarray(from, from + writes.metaLength[i]),
-        writes.metaTo[i],
-      );
+      pending = this.put(pending, writes.metaBytes, from, writes.metaLength[i], writes.metaTo[i]);
     }
     return pending;
   }
 
-  private put(pending: Promise<void> | null, bytes: Uint8Array, at: number): Promise<void> | null {
-    if (pending !== null) return pending.then(() => this.io.write(bytes, at));
-    const r = this.io.write(bytes, at);
-    return r instanceof Promise ? r : null;
+  private put(
+    pending: Promise<void> | null,
+    bytes: Uint8Array,
+    from: number,
+    length: number,
+    at: number,
+  ): Promise<void> | null {
+    if (pending !== null) return pending.then(() => this.io.write(bytes, from, length, at));
+    return this.io.write(bytes, from, length, at) ?? null;
   }
 }
 

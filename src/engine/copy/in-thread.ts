@@ -1,4 +1,5 @@
 import type { Packer } from "../../image/packer.ts";
+import { breathe } from "../../io/pace.ts";
 import type { Source } from "../../io/source.ts";
 import type { Target } from "../../io/target.ts";
 import { CHUNK_BYTES, Copier, type CopyCounts, type CopyIo, OwnTurns, unitOf } from "./copier.ts";
@@ -6,11 +7,6 @@ import { Planner, Window } from "./window.ts";
 
 /** Milliseconds between two looks at the event loop (progress, signals). */
 const PAUSE_EVERY = 40;
-
-/** Lets timers, signals and messages run. */
-export function breathe(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
-}
 
 export interface InThreadJob {
   readonly source: Source;
@@ -25,8 +21,8 @@ export interface InThreadJob {
 /** Copies a source through a packer on this thread; works with any source and target. */
 export async function copyInThread(job: InThreadJob): Promise<CopyCounts> {
   const io: CopyIo = {
-    read: (into, guest) => job.source.read(into, guest),
-    write: job.write,
+    read: (bytes, from, length, guest) => job.source.read(bytes.subarray(from, from + length), guest),
+    write: (bytes, from, length, at) => job.write(bytes.subarray(from, from + length), at),
   };
   const copier = new Copier(job.packer, io, { skipZero: job.skipZero, ordered: true, shareFrom: 0 });
   try {

@@ -9,11 +9,23 @@ let zeros: Uint8Array | null = null;
 
 /** Reads until `into` is full or the file ends; returns the bytes read. Throws IoError naming the offset. */
 export function readAt(fd: number, into: Uint8Array, at: number, label: string): number {
+  return readPiece(fd, into, 0, into.length, at, label);
+}
+
+/** As `readAt`, into `length` bytes of `into` from index `from`: no view is made. */
+export function readPiece(
+  fd: number,
+  into: Uint8Array,
+  from: number,
+  length: number,
+  at: number,
+  label: string,
+): number {
   let done = 0;
-  while (done < into.length) {
+  while (done < length) {
     let n: number;
     try {
-      n = fs.readSync(fd, into, done, Math.min(into.length - done, MOST), at + done);
+      n = fs.readSync(fd, into, from + done, Math.min(length - done, MOST), at + done);
     } catch (error) {
       if (codeOf(error) === "EINTR") continue;
       throw hostError(error, label, "read error", at + done);
@@ -26,11 +38,23 @@ export function readAt(fd: number, into: Uint8Array, at: number, label: string):
 
 /** Writes all of `bytes` at `at`, or throws IoError naming the offset that could not be written. */
 export function writeAt(fd: number, bytes: Uint8Array, at: number, label: string): void {
+  writePiece(fd, bytes, 0, bytes.length, at, label);
+}
+
+/** As `writeAt`, for `length` bytes of `bytes` from index `from`: no view is made. */
+export function writePiece(
+  fd: number,
+  bytes: Uint8Array,
+  from: number,
+  length: number,
+  at: number,
+  label: string,
+): void {
   let done = 0;
-  while (done < bytes.length) {
+  while (done < length) {
     let n: number;
     try {
-      n = fs.writeSync(fd, bytes, done, Math.min(bytes.length - done, MOST), at + done);
+      n = fs.writeSync(fd, bytes, from + done, Math.min(length - done, MOST), at + done);
     } catch (error) {
       if (codeOf(error) === "EINTR") continue;
       throw hostError(error, label, "write error", at + done);
