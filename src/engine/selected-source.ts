@@ -32,8 +32,14 @@ export class SelectedSource implements Source {
     const { blocks, blockSize, size } = this;
     const last = Math.ceil(size / blockSize) - 1;
     const short = last >= 0 && blocks.has(last) ? (last + 1) * blockSize - size : 0;
-    const { plain } = this.base;
-    return { stored: blocks.count * blockSize - short, plain: plain !== undefined && plain.file.fd >= 0 };
+    const { plain, size: held } = this.base;
+    const beyond = new ExtentList();
+    blocks.runs(Math.floor(held / blockSize), blocks.limit, beyond, 1);
+    const whole = held >= size || beyond.count === 0;
+    return {
+      stored: blocks.count * blockSize - short,
+      plain: whole && plain !== undefined && plain.file.fd >= 0,
+    };
   }
 
   map(from: number, to: number): MapRuns {
