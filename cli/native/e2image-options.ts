@@ -43,7 +43,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     key: "ignoreReadErrors",
     long: "ignore-read-errors",
-    help: "put zeros where the source cannot be read, say so, and go on",
+    help: "exit 0 although blocks could not be read and are zeros in the image",
   },
   { key: "verify", long: "verify", help: "read the output back and compare it with the source" },
   { key: "help", long: "help", help: "show this help" },

@@ -1,7 +1,7 @@
 import { ExtentList } from "../../src/bytes/extents.ts";
 import type { JobOptions, Progress } from "../../src/engine/api.ts";
 import type { LayoutSpec } from "../../src/engine/copy/spec.ts";
-import { AbortError, ImprintError } from "../../src/errors.ts";
+import { AbortError, ImprintError, ReadError } from "../../src/errors.ts";
 import type { Selection, Volume } from "../../src/fs/volume.ts";
 import type { Source } from "../../src/io/source.ts";
 import type { Target } from "../../src/io/target.ts";
@@ -165,10 +165,10 @@ async function writeVolume(
   }
   const progress = o.progress ? new BlockProgress(printError) : null;
   progress?.scan();
-  const unchanged = await withJob(
+  const done = await withJob(
     async (job) => {
       try {
-        return await copySelected(program, o, output, source, volume, progress, job);
+        return await copySelected(program, o, path, output, source, volume, progress, job);
       } catch (error) {
         await target.abort();
         if (error instanceof AbortError) throw interruptedText(output);
@@ -178,8 +178,13 @@ async function writeVolume(
     { line: false },
   );
   progress?.end();
-  if (o.compare) print(`${unchanged} blocks already contained the data to be copied\n`);
-  return 0;
+  if (o.compare) print(`${done.unchanged} blocks already contained the data to be copied\n`);
+  if (done.lost === 0 || o.ignoreReadErrors) return 0;
+  const blocks = done.lost === 1 ? "1 block" : `${done.lost} blocks`;
+  printError(
+    `${program}: ${blocks} could not be read and ${done.lost === 1 ? "is" : "are"} zeros in ${path}\n`,
+  );
+  return FAILURE;
 }
 
 function interruptedText({ target, inPlace }: Output): AbortError {
@@ -209,12 +214,13 @@ async function listOutput(o: E2imageOptions, path: string): Promise<Output> {
 async function copySelected(
   program: string,
   o: E2imageOptions,
+  path: string,
   output: Output,
   source: Source,
   volume: Volume,
   progress: BlockProgress | null,
   job: JobOptions,
-): Promise<number> {
+): Promise<{ readonly unchanged: number; readonly lost: number }> {
   const m = await import("../../src/node.ts");
   if (o.all) job.bulk?.prepare(volume.size);
   const selection = await volume.select({
@@ -227,32 +233,38 @@ async function copySelected(
   });
   for (const warning of selection.warnings) printError(`${printable(warning)}\n`);
   const { blockSize } = volume;
-  let readable = source;
-  if (o.ignoreReadErrors)
-    readable = new m.TolerantSource(source, volume.size, blockSize, (at, error) =>
-      printError(
-        `${programName(program)}: ${nativeText(error)} error reading block ${Math.floor(at / blockSize)}\n`,
-      ),
-    );
-  else refuseShortSource(source, selection);
-  const chosen = new m.SelectedSource(readable, selection.blocks, blockSize, volume.size);
   const writer = blockWriter(o, output, blockSize);
   progress?.begin(selection.marks, blockSize);
   const onProgress = progress === null ? undefined : (p: Progress) => progress.update(p);
-  await m.writeImage(chosen, output.target, {
-    layout: layoutOf(o, volume, selection),
-    verify: o.verify,
-    signal: job.signal,
-    ...(job.bulk === undefined ? {} : { bulk: job.bulk }),
-    ...(onProgress === undefined ? {} : { onProgress }),
-    keepZero: output.device,
-    keepRest: output.device,
-    ...(writer === null ? {} : { write: writer.write }),
-    listOnly: o.list,
+  const write = (readable: Source, target: Target) =>
+    m.writeImage(new m.SelectedSource(readable, selection.blocks, blockSize, volume.size), target, {
+      layout: layoutOf(o, volume, selection),
+      verify: o.verify,
+      signal: job.signal,
+      ...(job.bulk === undefined ? {} : { bulk: job.bulk }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+      keepZero: output.device,
+      keepRest: output.device,
+      ...(writer === null ? {} : { write: writer.write }),
+      listOnly: o.list,
+    });
+  let lost = 0;
+  const tolerant = new m.TolerantSource(source, volume.size, blockSize, (at, error) => {
+    lost++;
+    const block = Math.floor(at / blockSize);
+    printError(`${programName(program)}: ${nativeText(error)} error reading block ${block}\n`);
   });
+  // The fast copiers read the file themselves and stop where they cannot: then all of it once more, block by block.
+  const fast = writer === null && output.target.host !== undefined && !endsEarly(source, selection);
+  try {
+    await write(fast ? source : tolerant, output.target);
+  } catch (error) {
+    if (!fast || !(error instanceof ReadError)) throw error;
+    await write(tolerant, (await openOutput(o, path)).target);
+  }
   if (o.list && output.inPlace) await output.target.abort();
   writer?.finish();
-  return writer?.unchanged() ?? 0;
+  return { unchanged: writer?.unchanged() ?? 0, lost };
 }
 
 function blockWriter(o: E2imageOptions, output: Output, blockSize: number): BlockWriter | null {
@@ -285,18 +297,12 @@ function layoutOf(o: E2imageOptions, volume: Volume, selection: Selection): Layo
   };
 }
 
-/** Native e2image goes on with zeros, exit 0, where its source ends early. */
-function refuseShortSource(source: Source, selection: Selection): void {
+/** Whether blocks to be copied lie past the end of the source. */
+function endsEarly(source: Source, selection: Selection): boolean {
   const whole = Math.floor(source.size / selection.blockSize);
-  if (whole >= selection.blocks.limit) return;
   const beyond = new ExtentList();
-  selection.blocks.runs(whole, selection.blocks.limit, beyond);
-  const lost = beyond.total();
-  if (lost > 0)
-    throw new Failure(
-      `${source.label}: ends at byte ${source.size}, before ${lost} of the blocks to copy; ` +
-        "--ignore-read-errors puts zeros in their place",
-    );
+  selection.blocks.runs(whole, selection.blocks.limit, beyond, 1);
+  return beyond.count > 0;
 }
 
 /** `program` without its directories, as native names itself in the middle of a job. */

@@ -2,9 +2,9 @@ import { parentPort } from "node:worker_threads";
 import { Copier } from "../engine/copy/copier.ts";
 import { packerOf } from "../engine/copy/spec.ts";
 import { Window } from "../engine/copy/window.ts";
-import { ImprintError, IoError } from "../errors.ts";
+import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
 import { descriptorIo } from "./copy-io.ts";
-import { type FromHelper, SharedTurns, type ToHelper } from "./threads.ts";
+import { type ErrorKind, type FromHelper, SharedTurns, type ToHelper } from "./threads.ts";
 
 // A helper thread of a bulk copy: the same copier on the same window, taking turns with the main thread.
 
@@ -51,7 +51,7 @@ port.on("message", async (message: ToHelper) => {
     turns?.fail();
     const failure: FromHelper = {
       error: {
-        kind: error instanceof Error ? error.constructor.name : "Error",
+        kind: kindOf(error),
         code: error instanceof ImprintError ? error.code : "EINTERNAL",
         message: error instanceof Error ? error.message : String(error),
         offset: error instanceof IoError ? error.offset : -1,
@@ -61,6 +61,12 @@ port.on("message", async (message: ToHelper) => {
     else post(failure);
   }
 });
+
+function kindOf(error: unknown): ErrorKind {
+  if (error instanceof ReadError) return "ReadError";
+  if (error instanceof IoError) return "IoError";
+  return error instanceof AbortError ? "AbortError" : "Error";
+}
 
 function post(message: FromHelper): void {
   port.postMessage(message);

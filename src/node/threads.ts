@@ -103,12 +103,15 @@ export interface HelperJob {
 /** Messages to a helper: a job, or "go" for each window of it. */
 export type ToHelper = { readonly job: HelperJob } | { readonly go: true };
 
+/** Classes of errors.ts that are told apart on the way from one thread to another. */
+export type ErrorKind = "ReadError" | "IoError" | "AbortError" | "Error";
+
 /** Messages from a helper: a window is finished, or the job failed. */
 export type FromHelper =
   | { readonly done: { readonly walked: number; readonly written: number } }
   | {
       readonly error: {
-        readonly kind: string;
+        readonly kind: ErrorKind;
         readonly code: string;
         readonly message: string;
         readonly offset: number;

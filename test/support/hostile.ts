@@ -43,7 +43,8 @@ export function endsWell(t: ExecutionContext, what: string, r: Outcome, folder: 
       r.stderr.trim().split("\n").length > 0 && r.stderr.trim() !== "",
       `${said}: failed without a word`,
     );
-    t.deepEqual(readdirSync(folder), [], `${said}: left files behind`);
+    const lost = /error reading block \d+\n[\s\S]*could not be read and (is|are) zeros in/.test(r.stderr);
+    if (!lost) t.deepEqual(readdirSync(folder), [], `${said}: left files behind`);
   }
 }
 
