@@ -13,6 +13,8 @@ import { type FromHelper, type HelperJob, SharedTurns, type ToHelper } from "./t
 
 /** Stored bytes from which a helper thread pays for its start. */
 const HELPER_FROM = 256 * 1024 * 1024;
+/** Stored bytes from which one that is already there is put to use. */
+const READY_FROM = 16 * 1024 * 1024;
 /** Bytes from which sharing an extent beats copying it. */
 const SHARE_FROM = 64 * 1024;
 const BLOCK = 4096;
@@ -129,7 +131,8 @@ class NodeBulk implements BulkCopier {
 
   async run(job: BulkJob): Promise<BulkResult> {
     const share = job.fresh ? await this.sharing(job) : undefined;
-    const threads = share === undefined && job.total >= HELPER_FROM && !this.helping;
+    const ready = this.helper !== null && !this.helper.dead;
+    const threads = share === undefined && job.total >= (ready ? READY_FROM : HELPER_FROM) && !this.helping;
     const packer = packerOf(job.layout);
     const ordered = job.layout.kind !== "raw";
     const state = new SharedArrayBuffer(8 * packer.state.length);
