@@ -30,16 +30,19 @@ export function superblockChecksumOk(sb: Superblock): boolean {
 
 /** True where a group descriptor's checksum is right, or where the volume has none. */
 export function descriptorChecksumOk(sb: Superblock, group: number, raw: Uint8Array): boolean {
-  if (!sb.groupChecksums) return true;
+  return !sb.groupChecksums || descriptorChecksum(sb, group, raw) === u16le(raw, GD.checksum);
+}
+
+/** The checksum a group descriptor should have, whatever its checksum field holds. */
+export function descriptorChecksum(sb: Superblock, group: number, raw: Uint8Array): number {
   const kernel = Kernel.get();
   const b = raw.slice();
   const number = new Uint8Array(4);
   putU32le(number, 0, group);
-  const stored = u16le(raw, GD.checksum);
   const checksums = Checksums.of(sb);
   if (checksums !== null) {
     putU16le(b, GD.checksum, 0);
-    return (kernel.crc32cOf(kernel.crc32cOf(checksums.seed, number), b) & 0xffff) === stored;
+    return kernel.crc32cOf(kernel.crc32cOf(checksums.seed, number), b) & 0xffff;
   }
   const parts = [
     sb.raw.subarray(SB.uuid, SB.uuid + 16),
@@ -53,9 +56,8 @@ export function descriptorChecksumOk(sb: Superblock, group: number, raw: Uint8Ar
     joined.set(p, at);
     at += p.length;
   }
-  const sum = kernel.borrow(joined.length, (slot) => {
+  return kernel.borrow(joined.length, (slot) => {
     slot.bytes.set(joined);
     return kernel.crc16(0xffff, slot.at, joined.length);
   });
-  return sum === stored;
 }

@@ -26,6 +26,9 @@ const NATIVE_TEXT = {
   EXT_BAD_XATTR: "Extended attributes are corrupt",
   EXT_BAD_INODE: "Inode number is out of range",
   EXT_BAD_BITMAP: "Corrupt group descriptor: bad block for block bitmap",
+  EXT_BLOCK_BITMAP_READ: "Can't read a block bitmap",
+  EXT_INODE_BITMAP_READ: "Can't read an inode bitmap",
+  EXT_IMAGE_MAGIC: "Wrong magic number for Ext2 Image Header",
 } as const;
 
 export type ExtErrorCode = keyof typeof NATIVE_TEXT;

@@ -27,6 +27,7 @@ export const SB = {
   creatorOs: 72,
   revision: 76,
   inodeSize: 88,
+  blockGroup: 90,
   compat: 92,
   incompat: 96,
   roCompat: 100,
@@ -45,6 +46,7 @@ export const SB = {
   mmpBlock: 360,
   flexGroups: 372,
   checksumType: 373,
+  kibWritten: 376,
   backupGroups: 588,
   projectQuotaInode: 620,
   writeTimeHigh: 628,
@@ -153,6 +155,7 @@ export const GD = {
   inodeTable: 8,
   flags: 18,
   blockBitmapChecksum: 24,
+  inodeBitmapChecksum: 26,
   unusedInodes: 28,
   checksum: 30,
   blockBitmapHigh: 32,
@@ -160,6 +163,7 @@ export const GD = {
   inodeTableHigh: 40,
   unusedInodesHigh: 50,
   blockBitmapChecksumHigh: 56,
+  inodeBitmapChecksumHigh: 58,
 } as const;
 export const INODE_UNINIT = 1;
 export const BLOCK_UNINIT = 2;
