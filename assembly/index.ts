@@ -4,5 +4,6 @@ export { firstDifference } from "./compare";
 export { crc16 } from "./crc16";
 export { crc32c } from "./crc32c";
 export { extInodes } from "./ext-inode";
+export { scrambleNames } from "./names";
 export { fillBe64, fillRefcounts } from "./qcow2";
 export { isZero, nonzeroRuns } from "./zero";

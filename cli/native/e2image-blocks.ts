@@ -39,8 +39,50 @@ export function comparingWriter(target: Target | null, blockSize: number, sink: 
 
 const LIST_BYTES = 32768;
 
-/** Prints `Writing block N` for every block (`-n`); `offset` is where block 0 would go. */
-export function listingWriter(blockSize: number, offset: number): BlockWriter {
+/** Lines about blocks that are to come out in the order of the blocks, among others that are printed meanwhile. */
+export class BlockNotes {
+  private readonly put: (text: string) => void;
+  private lines: { readonly block: number; readonly line: string }[] = [];
+  private next = 0;
+  /** True while someone else takes the lines in time; else they are printed as they come. */
+  held = false;
+
+  constructor(put: (text: string) => void) {
+    this.put = put;
+  }
+
+  /** Blocks come in ascending order. */
+  add(block: number, line: string): void {
+    this.lines.push({ block, line });
+    if (!this.held && this.lines.length >= 512) this.finish();
+  }
+
+  /** The lines about blocks up to `block` that were not taken yet. */
+  take(block: number): string {
+    if (this.next === this.lines.length) return "";
+    let text = "";
+    for (; this.next < this.lines.length && this.lines[this.next].block <= block; this.next++)
+      text += `${this.lines[this.next].line}\n`;
+    if (this.next === this.lines.length) {
+      this.lines = [];
+      this.next = 0;
+    }
+    return text;
+  }
+
+  /** Prints what is left. */
+  finish(): void {
+    const text = this.take(Number.POSITIVE_INFINITY);
+    if (text !== "") this.put(text);
+  }
+}
+
+/**
+ * Prints `Writing block N` for every block (`-n`), and what `notes` has to say before it; `offset` is where block 0
+ * would go.
+ */
+export function listingWriter(blockSize: number, offset: number, notes: BlockNotes): BlockWriter {
+  notes.held = true;
   let text = "";
   const finish = (): void => {
     print(text);
@@ -49,7 +91,8 @@ export function listingWriter(blockSize: number, offset: number): BlockWriter {
   return {
     write(bytes, at) {
       const first = (at - offset) / blockSize;
-      for (let b = 0; b * blockSize < bytes.length; b++) text += `Writing block ${first + b}\n`;
+      for (let b = 0; b * blockSize < bytes.length; b++)
+        text += `${notes.take(first + b)}Writing block ${first + b}\n`;
       if (text.length > LIST_BYTES) finish();
     },
     unchanged: () => 0,

@@ -29,7 +29,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   { key: "targetOffset", short: "O", arg: "OFFSET", help: "with -r: byte in the output where it goes" },
   { key: "install", short: "I", help: "install an image (not in this version yet)" },
-  { key: "scramble", short: "s", help: "scramble names (not in this version yet)" },
+  { key: "scramble", short: "s", help: "scramble the names in directories, as native e2image does" },
   {
     key: "modern",
     long: "modern",

@@ -11,7 +11,7 @@ import { describe, report } from "../ui/errors.ts";
 import { printable } from "../ui/format.ts";
 import { print, printError } from "../ui/out.ts";
 import { version } from "../version.ts";
-import { type BlockWriter, comparingWriter, listingWriter, noTarget } from "./e2image-blocks.ts";
+import { BlockNotes, type BlockWriter, comparingWriter, listingWriter, noTarget } from "./e2image-blocks.ts";
 import { type E2imageOptions, OPTIONS, parseE2image, usage } from "./e2image-options.ts";
 import { BlockProgress } from "./e2image-progress.ts";
 import { hasDetail, nativeText } from "./native-errors.ts";
@@ -66,7 +66,6 @@ Use -f option if you really want to do that.
   if (o.install) throw new Failure("installing an image (-I) is not in this version yet");
   if (o.type === "normal")
     throw new Failure("normal images are not in this version yet; -r or -Q makes one that is");
-  if (o.scramble) throw new Failure("scrambling names (-s) is not in this version yet");
   if (o.target === null) throw new Failure("moving a filesystem within a file is not in this version yet");
 
   let file: Source;
@@ -229,15 +228,18 @@ async function copySelected(
     complete: !o.nativeSelection,
     attributeValues: false,
     wholeInodeTables: output.device,
+    scramble: o.scramble,
     signal: job.signal,
   });
   for (const warning of selection.warnings) printError(`${printable(warning)}\n`);
   const { blockSize } = volume;
-  const writer = blockWriter(o, output, blockSize);
+  const notes = new BlockNotes(output.target.seekable ? print : printError);
+  const writer = blockWriter(o, output, blockSize, notes);
   progress?.begin(selection.marks, blockSize);
   const onProgress = progress === null ? undefined : (p: Progress) => progress.update(p);
+  const named = await namesOf(selection, notes);
   const write = (readable: Source, target: Target) =>
-    m.writeImage(new m.SelectedSource(readable, selection.blocks, blockSize, volume.size), target, {
+    m.writeImage(new m.SelectedSource(named(readable), selection.blocks, blockSize, volume.size), target, {
       layout: layoutOf(o, volume, selection),
       verify: o.verify,
       signal: job.signal,
@@ -255,7 +257,8 @@ async function copySelected(
     printError(`${programName(program)}: ${nativeText(error)} error reading block ${block}\n`);
   });
   // The fast copiers read the file themselves and stop where they cannot: then all of it once more, block by block.
-  const fast = writer === null && output.target.host !== undefined && !endsEarly(source, selection);
+  const fast =
+    writer === null && !o.scramble && output.target.host !== undefined && !endsEarly(source, selection);
   try {
     await write(fast ? source : tolerant, output.target);
   } catch (error) {
@@ -264,12 +267,26 @@ async function copySelected(
   }
   if (o.list && output.inPlace) await output.target.abort();
   writer?.finish();
+  notes.finish();
   return { unchanged: writer?.unchanged() ?? 0, lost };
 }
 
-function blockWriter(o: E2imageOptions, output: Output, blockSize: number): BlockWriter | null {
+/** What `-s` makes of a source. */
+async function namesOf(selection: Selection, notes: BlockNotes): Promise<(base: Source) => Source> {
+  const { scrambled, blockSize } = selection;
+  if (scrambled === undefined) return (base) => base;
+  const { ScrambledSource } = await import("../../src/fs/ext/scramble.ts");
+  return (base) => new ScrambledSource(base, scrambled, blockSize, (block, line) => notes.add(block, line));
+}
+
+function blockWriter(
+  o: E2imageOptions,
+  output: Output,
+  blockSize: number,
+  notes: BlockNotes,
+): BlockWriter | null {
   const offset = o.type === "raw" ? o.targetOffset : 0;
-  const listing = o.list ? listingWriter(blockSize, offset) : null;
+  const listing = o.list ? listingWriter(blockSize, offset, notes) : null;
   if (!o.compare) return listing;
   const { target } = output;
   const comparing = comparingWriter(
@@ -319,6 +336,7 @@ async function qcow2ToRaw(o: E2imageOptions, path: string): Promise<number> {
   if (o.blocksize !== 0) set.push("-B");
   if (o.compare) set.push("-c");
   if (o.list) set.push("-n");
+  if (o.scramble) set.push("-s");
   if (o.sourceOffset !== 0) set.push("-o");
   if (o.targetOffset !== 0) set.push("-O");
   // -a is harmless: a conversion takes everything the image holds.

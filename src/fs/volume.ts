@@ -25,6 +25,8 @@ export interface Selection {
   readonly marks: number;
   /** Blocks by role, where asked for. */
   readonly roles: ReadonlyMap<Role, BlockSet> | null;
+  /** Blocks that are scrambled, where asked for: those that hold directory entries. */
+  readonly scrambled?: BlockSet;
   /** Lines for a person, in order: what was odd but survivable. */
   readonly warnings: readonly string[];
 }
@@ -40,6 +42,8 @@ export interface SelectOptions {
   readonly attributeValues?: boolean;
   /** Inode tables in full, parts that were never used too: what native tools put on block devices. */
   readonly wholeInodeTables?: boolean;
+  /** Also answers with the blocks of directories (native's scramble map). */
+  readonly scramble?: boolean;
   /** Called now and then; throws AbortError to stop. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;

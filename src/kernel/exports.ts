@@ -26,4 +26,6 @@ export interface KernelExports {
     limit: number,
     into: number,
   ): number;
+  /** See assembly/names.ts. */
+  scrambleNames(at: number, blockSize: number, blocks: number, counters: number): number;
 }

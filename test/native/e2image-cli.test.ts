@@ -295,7 +295,6 @@ test("a block device as source", async (t) => {
 const OURS: readonly (readonly [string, RegExp])[] = [
   ["a.img out", /normal images/],
   ["-I a.img out", /\(-I\) is not in this version yet/],
-  ["-rs a.img out", /\(-s\) is not in this version yet/],
   ["-ra -O 4096 a.img", /moving a filesystem within a file is not in this version yet/],
   ["-r --modern a.img out", /--modern is for QCOW2/],
   ["-r --verify a.img -", /--verify/],

@@ -12,6 +12,8 @@ const MOST_WARNINGS = 65536;
 export class Marker {
   readonly blocks: BlockSet;
   readonly roles: Map<Role, BlockSet> | null;
+  /** Blocks of directories, widened as `blocks` is; null where nothing is scrambled. */
+  readonly scrambled: BlockSet | null;
   readonly warnings: string[] = [];
   /** Marking calls so far, duplicates and refused ones counted. */
   marks = 0;
@@ -22,9 +24,10 @@ export class Marker {
   private readonly unit: number;
   private readonly clusterBits: number;
 
-  constructor(sb: Superblock, wholeClusters: boolean, roles: boolean) {
+  constructor(sb: Superblock, wholeClusters: boolean, roles: boolean, scramble = false) {
     this.blocks = new BlockSet(sb.blocks);
     this.roles = roles ? new Map() : null;
+    this.scrambled = scramble ? new BlockSet(sb.blocks) : null;
     this.first = sb.firstDataBlock;
     this.limit = sb.blocks;
     this.clusterBits = sb.clusterBits;
@@ -38,13 +41,13 @@ export class Marker {
     let to = start + length;
     if (from < this.first || to > this.limit) {
       if (from < this.first) {
-        this.refuse(from, Math.min(to, this.first));
+        this.refuse(from, Math.min(to, this.first), role);
         from = this.first;
       }
       if (to > this.limit) {
         // Within the last, partial cluster native takes a block past the end without a word.
         const end = Math.ceil(this.limit / 2 ** this.clusterBits) * 2 ** this.clusterBits;
-        this.refuse(Math.max(from, end), to, from >= end ? length : to - end);
+        this.refuse(Math.max(from, end), to, role, from >= end ? length : to - end);
         to = this.limit;
       }
       if (from >= to) return;
@@ -83,13 +86,14 @@ export class Marker {
       to = Math.ceil(to / this.unit) * this.unit;
     }
     this.blocks.add(from, to);
+    if (role === "directory") this.scrambled?.add(from, to);
   }
 
   private paint(from: number, to: number, role: Role): void {
     if (this.roles !== null) this.role(role).add(from, to);
   }
 
-  private refuse(from: number, to: number, count = to - from): void {
+  private refuse(from: number, to: number, role: Role, count = to - from): void {
     const unit = 2 ** this.clusterBits;
     for (let i = 0; i < count; i++) {
       if (this.warnings.length >= MOST_WARNINGS) {
@@ -98,7 +102,9 @@ export class Marker {
         return;
       }
       const n = BigInt(Math.floor((from + i) / unit));
-      this.warn(`Illegal block number passed to ext2fs_mark_block_bitmap #${n} for in-use block map`);
+      const text = `Illegal block number passed to ext2fs_mark_block_bitmap #${n} for`;
+      this.warn(`${text} in-use block map`);
+      if (this.scrambled !== null && role === "directory") this.warn(`${text} scramble block map`);
     }
   }
 }

@@ -91,7 +91,12 @@ class Selector {
     this.parts = parts;
     this.options = options;
     const { sb, source } = parts;
-    this.marker = new Marker(sb, options.nativeSelection === true, options.roles === true);
+    this.marker = new Marker(
+      sb,
+      options.nativeSelection === true,
+      options.roles === true,
+      options.scramble === true,
+    );
     this.tables = new BlockSet(sb.blocks);
     const { marker } = this;
     const sink: MapSink = {
@@ -157,6 +162,7 @@ class Selector {
       blocks: marker.blocks,
       marks: marker.marks,
       roles: marker.roles,
+      ...(marker.scrambled === null ? {} : { scrambled: marker.scrambled }),
       warnings: marker.warnings,
     };
   }
