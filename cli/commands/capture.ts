@@ -71,7 +71,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
       printPlan(await withJob((job) => planOf(opened, { ...job, ...choice })), names);
       return 0;
     }
-    const settings = { source, force: read.has("force"), verify: read.has("verify") };
+    const settings = { force: read.has("force"), verify: read.has("verify") };
     const result = await withOutput(image, settings, (target, job) =>
       capture(opened, target, {
         ...job,

@@ -58,7 +58,7 @@ export async function convertJob(
       printPlan({ format, ...(await planConvert(opened.source)), warnings: [] }, names);
       return 0;
     }
-    const settings = { source, force: read.has("force"), verify: read.has("verify") };
+    const settings = { force: read.has("force"), verify: read.has("verify") };
     const result = await withOutput(image, settings, (target, job) =>
       convert(opened.source, target, {
         ...job,

@@ -1,6 +1,7 @@
 import type { OutputFormat } from "../../src/engine/api.ts";
 import type { Opened } from "../../src/engine/open.ts";
 import { ImprintError } from "../../src/errors.ts";
+import type { Gate } from "../../src/io/gate.ts";
 import type { Source } from "../../src/io/source.ts";
 import { UsageError } from "../ui/errors.ts";
 
@@ -11,17 +12,49 @@ export interface InputOptions {
   readonly partition?: number | null;
 }
 
+const files = new Set<string>();
+let target: string | null = null;
+
+/** Paths of all files that were opened to be read so far, those that images name among them. */
+export function inputFiles(): readonly string[] {
+  return [...files];
+}
+
+/** Says what will be written: from now on no image may name it as its backing or data file. */
+export function keepApart(path: string): void {
+  target = path;
+}
+
+/** The gate of the command line: files beside the image that names them, opened when they are first needed. */
+async function noticedGate(): Promise<Gate> {
+  const { fileGate } = await import("../../src/io/node/gate.ts");
+  const gate = fileGate();
+  return async (request) => {
+    const source = await gate(request);
+    try {
+      if (target !== null) {
+        const { checkTarget } = await import("../../src/io/node/safety.ts");
+        checkTarget(target, { sources: [source.label], force: true });
+      }
+    } catch (error) {
+      await source.close();
+      throw error;
+    }
+    files.add(source.label);
+    return source;
+  };
+}
+
 /**
  * Opens what a command reads, down to the filesystem. "-" is standard input: used in place where it is a file or device,
  * else kept in a temporary file that goes away when the process ends.
  */
 export async function openInput(name: string, options: InputOptions): Promise<Opened> {
-  const { fileGate } = await import("../../src/io/node/gate.ts");
   const { openImage } = await import("../../src/engine/open.ts");
   const file = await openSource(name);
   try {
     return await openImage(file, {
-      gate: fileGate(),
+      gate: await noticedGate(),
       format: options.format ?? "auto",
       ...(options.partition == null ? {} : { partition: options.partition }),
     });
@@ -39,7 +72,6 @@ export interface OpenedDisk {
 
 /** As `openInput`, for commands that take every byte whatever it means: a damaged filesystem is no matter here. */
 export async function openDisk(name: string, options: InputOptions): Promise<OpenedDisk> {
-  const { fileGate } = await import("../../src/io/node/gate.ts");
   const { openContainer } = await import("../../src/engine/open.ts");
   const { slice } = await import("../../src/io/slice.ts");
   const file = await openSource(name);
@@ -49,7 +81,7 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
     await file.close();
   };
   try {
-    container = await openContainer(file, { gate: fileGate(), format: options.format ?? "auto" });
+    container = await openContainer(file, { gate: await noticedGate(), format: options.format ?? "auto" });
     if (options.partition == null) return { source: container, close };
     const { readPartitionTable } = await import("../../src/fs/partition/table.ts");
     const { partitions } = await readPartitionTable(container);
@@ -67,7 +99,11 @@ async function openSource(name: string): Promise<Source> {
   const { openFileSource } = await import("../../src/io/node/file-source.ts");
   await import("../../src/node/codecs.ts");
   if (name === "") throw new UsageError("empty file name");
-  if (name !== "-") return openFileSource(name);
-  const { standardInput } = await import("../ui/stdin.ts");
-  return openFileSource(await standardInput(), { label: "standard input" });
+  let path = name;
+  if (name === "-") {
+    const { standardInput } = await import("../ui/stdin.ts");
+    path = await standardInput();
+  }
+  files.add(path);
+  return openFileSource(path, { label: name === "-" ? "standard input" : name });
 }

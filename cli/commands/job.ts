@@ -43,13 +43,14 @@ export async function withJob<T>(
 }
 
 /** Runs a job that writes `image`; a job that is stopped says what it leaves behind. */
-export function withOutput(
+export async function withOutput(
   image: string,
   settings: OutputSettings,
   work: (target: Target, options: JobOptions) => Promise<JobResult>,
 ): Promise<JobResult> {
+  // Not within the job: opening a FIFO waits for its reader, and a signal has to end that.
+  const target = await openOutput(image, settings);
   return withJob(async (options) => {
-    const target = await openOutput(image, settings);
     try {
       return await work(target, options);
     } catch (error) {

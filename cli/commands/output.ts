@@ -6,6 +6,7 @@ import type { Target } from "../../src/io/target.ts";
 import type { OptionSpec } from "../getopt.ts";
 import { UsageError } from "../ui/errors.ts";
 import type { Arguments } from "./arguments.ts";
+import { inputFiles, keepApart } from "./input.ts";
 
 export const FORCE_OPTION: OptionSpec = {
   key: "force",
@@ -59,8 +60,6 @@ export function qcow2Options(read: Arguments, format: OutputFormat): Qcow2Option
 }
 
 export interface OutputSettings {
-  /** Path of the source, which must not be the output. */
-  readonly source: string;
   readonly force: boolean;
   readonly verify: boolean;
 }
@@ -78,7 +77,8 @@ export async function openOutput(path: string, settings: OutputSettings): Promis
     return m.openStdoutTarget();
   }
   const stat = statSync(path, { throwIfNoEntry: false });
-  m.checkTarget(path, { sources: [settings.source] });
+  m.checkTarget(path, { sources: inputFiles() });
+  keepApart(path);
   if (stat?.isFIFO() || stat?.isCharacterDevice()) return m.openSequentialTarget(path);
   if (!stat?.isBlockDevice()) {
     if (stat?.isFile() && !settings.force)

@@ -92,10 +92,11 @@ function openBeside(final: string, mode: number): [number, string] {
     const random = Math.random().toString(36).slice(2, 8).padEnd(6, "0");
     const temporary = join(dirname(final), `.${name}.${random}.imprint`);
     try {
-      const fd = fs.openSync(temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+      // First, so that no signal finds the file without its handlers; nothing else runs before the next line is done.
       trackLive(temporary);
-      return [fd, temporary];
+      return [fs.openSync(temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode), temporary];
     } catch (error) {
+      untrackLive(temporary);
       if (codeOf(error) !== "EEXIST" || tries >= 100) throw error;
     }
   }
