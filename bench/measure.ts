@@ -39,6 +39,7 @@ function once(c: Contender, watch: boolean): Promise<Once> {
     const look = (): void => {
       for (const pid of family(child.pid!)) peak = Math.max(peak, residentPeak(pid));
     };
+    if (watch) look();
     const timer = watch ? setInterval(look, 5) : undefined;
     child.stderr!.on("data", (b: Buffer) => {
       said += b.toString("latin1");

@@ -1,5 +1,5 @@
 // The bench's page: what ran, where, how fast, and the goal beside it.
-import { cpus, release, totalmem } from "node:os";
+import { cpus, loadavg, release, totalmem } from "node:os";
 import type { Measured } from "./measure.ts";
 import { sh, workspace } from "./volumes.ts";
 
@@ -56,6 +56,7 @@ export function page(rows: readonly Row[], notes: readonly string[], rounds: num
     "",
     `- ${cpus().length} x ${cpus()[0]?.model ?? "unknown processor"}, ${mib(totalmem())} MiB of memory, Linux ${release()}`,
     `- Node ${process.version}; ${attempt("qemu-img", ["--version"])}; e2fsprogs ${e2fsprogs()}`,
+    `- load average at the end ${loadavg()[0]!.toFixed(1)} (the bench alone gives 1 to 2; more means a shared machine)`,
     `- working folder on ${attempt("stat", ["-f", "-c", "%T", workspace])}`,
     ...notes.map((n) => `- ${n}`),
     "",
