@@ -22,12 +22,6 @@ export class Checksums {
   }
 }
 
-/** True where the superblock's checksum is right, or where it has none. */
-export function superblockChecksumOk(sb: Superblock): boolean {
-  if ((sb.roCompat & RO_COMPAT.metadataChecksum) === 0) return true;
-  return Kernel.get().crc32cOf(0xffffffff, sb.raw.subarray(0, SB.checksum)) === u32le(sb.raw, SB.checksum);
-}
-
 /** True where a group descriptor's checksum is right, or where the volume has none. */
 export function descriptorChecksumOk(sb: Superblock, group: number, raw: Uint8Array): boolean {
   return !sb.groupChecksums || descriptorChecksum(sb, group, raw) === u16le(raw, GD.checksum);

@@ -1,6 +1,6 @@
+import { crc32c } from "../../bytes/crc32c.ts";
 import { u16le, u32le } from "../../bytes/endian.ts";
 import type { InfoField } from "../volume.ts";
-import { superblockChecksumOk } from "./checksum.ts";
 import { COMPAT, FEATURE_NAMES, INCOMPAT, RO_COMPAT, SB, STATE_CLEAN, STATE_ERRORS } from "./layout.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -35,8 +35,16 @@ export function uuidText(b: Uint8Array, at: number): string {
 
 function utf8(b: Uint8Array, at: number, length: number): string {
   let end = at;
-  while (end < at + length && b[end] !== 0) end++;
-  return new TextDecoder().decode(b.subarray(at, end));
+  let bits = 0;
+  while (end < at + length && b[end] !== 0) bits |= b[end++];
+  const text = b.subarray(at, end);
+  return bits < 0x80 ? String.fromCharCode(...text) : new TextDecoder().decode(text);
+}
+
+/** True where the superblock's checksum is right, or where it has none. */
+export function superblockChecksumOk(sb: Superblock): boolean {
+  if ((sb.roCompat & RO_COMPAT.metadataChecksum) === 0) return true;
+  return crc32c(0xffffffff, sb.raw.subarray(0, SB.checksum)) === u32le(sb.raw, SB.checksum);
 }
 
 function stateText(sb: Superblock): string {

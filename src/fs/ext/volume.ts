@@ -4,7 +4,7 @@ import { Descriptors } from "./descriptors.ts";
 import { ExtError } from "./errors.ts";
 import { describe, kindOf } from "./info.ts";
 import { InodeReader } from "./inodes.ts";
-import { type ExtSelectOptions, type Parts, select } from "./select.ts";
+import type { ExtSelectOptions, Parts } from "./select.ts";
 import { readSuperblock, type Superblock } from "./superblock.ts";
 import { ExtTree } from "./tree.ts";
 
@@ -47,8 +47,10 @@ export class ExtVolume implements Volume {
    * every allocated block, "all" every block. Throws ExtError where native code stops (except for "used"
    * and "all"); AbortError.
    */
-  select(options: ExtSelectOptions): Promise<Selection> {
+  async select(options: ExtSelectOptions): Promise<Selection> {
     const { source, sb } = this.parts;
+    // Loaded when it is needed: who only asks what a volume is starts no kernel.
+    const { select } = await import("./select.ts");
     // Descriptors of its own: they are a window that moves with the walk.
     return select(
       { ...this.parts, descriptors: new Descriptors(source, sb) },
