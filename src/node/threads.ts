@@ -8,10 +8,13 @@ const NEXT = 0;
 const TURN = 1;
 const FAILED = 2;
 const WALKED = 3;
+const SLEEPERS = 4;
 const WORDS = 8;
 
 /** Milliseconds between two looks at the failure flag while waiting for a turn. */
 const WAIT_MS = 100;
+/** Looks at the turn before a thread goes to sleep for it: turns are short, and waking a thread costs more than a few. */
+const LOOKS = 2000;
 /** Milliseconds that the main thread waits for a turn before it looks at its event loop meanwhile. */
 const PATIENCE_MS = 20;
 
@@ -51,6 +54,7 @@ export class SharedTurns implements Turns {
 
   /** Whether it is this chunk's turn now or within some milliseconds. */
   private has(chunk: number, milliseconds: number): boolean {
+    for (let i = 0; i < LOOKS; i++) if (Atomics.load(this.words, TURN) >= chunk && !this.failed) return true;
     const end = performance.now() + milliseconds;
     for (;;) {
       if (this.failed) throw new AbortError("another thread of this job failed");
@@ -58,13 +62,15 @@ export class SharedTurns implements Turns {
       if (turn >= chunk) return true;
       const left = end - performance.now();
       if (left <= 0) return false;
+      Atomics.add(this.words, SLEEPERS, 1);
       Atomics.wait(this.words, TURN, turn, left);
+      Atomics.sub(this.words, SLEEPERS, 1);
     }
   }
 
   done(chunk: number): void {
     Atomics.store(this.words, TURN, chunk + 1);
-    Atomics.notify(this.words, TURN);
+    if (Atomics.load(this.words, SLEEPERS) > 0) Atomics.notify(this.words, TURN);
   }
 
   /** Makes every thread stop at its next chunk. */
