@@ -8,6 +8,9 @@ export const CRC16_TABLES: usize = 0x14000;
 /** Working storage of crc32c (12 KiB). */
 export const CRC32C_SCRATCH: usize = 0x18000;
 
+/** Working storage of the directory hash and the name kernels (16 KiB). */
+export const NAME_SCRATCH: usize = 0x20000;
+
 /** Results that are lists. */
 export const OUT: usize = 0x100000;
 export const OUT_BYTES: usize = 0x100000;

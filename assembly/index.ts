@@ -3,7 +3,19 @@ export { nextClear, nextSet, popcount, setRuns } from "./bits";
 export { firstDifference } from "./compare";
 export { crc16 } from "./crc16";
 export { crc32c } from "./crc32c";
+export { dirhash } from "./dirhash";
 export { extInodes } from "./ext-inode";
 export { scrambleNames } from "./names";
 export { fillBe64, fillRefcounts } from "./qcow2";
+export {
+  deriveKey,
+  describeWord,
+  drawNames,
+  fillText,
+  listNames,
+  nameAt,
+  nameCount,
+  rewriteNames,
+  scanWords,
+} from "./sanitize-names";
 export { isZero, nonzeroRuns } from "./zero";

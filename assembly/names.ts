@@ -18,10 +18,11 @@ function note(to: usize, block: u32, kind: u32, value: u32): usize {
 }
 
 /**
- * Renames every entry of `blocks` directory blocks of `blockSize` bytes at `at`: "A..." counted in base 26 from the
- * left, by the 256 counters (u32, one a length) at `counters`; "." and ".." stay, slack is zeroed. A bad record length becomes the rest of
- * the block, which is left alone; a bad name length becomes what fits. Triples (block, 0 bad record length or 1 bad
- * name length, the length) go to the out area; returns how many.
+ * Renames every entry of `blocks` directory blocks of `blockSize` bytes at `at`: "A..." counted in base 26
+ * from the left, by the 256 counters (u32, one a length) at `counters`; "." and ".." stay, slack is zeroed.
+ * A bad record length becomes the rest of the block, which is left alone; a bad name length becomes what
+ * fits. Triples (block, 0 bad record length or 1 bad name length, the length) go to the out area; returns
+ * how many.
  */
 export function scrambleNames(at: usize, blockSize: u32, blocks: u32, counters: usize): u32 {
   let out: usize = OUT;

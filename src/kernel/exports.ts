@@ -28,4 +28,24 @@ export interface KernelExports {
   ): number;
   /** See assembly/names.ts. */
   scrambleNames(at: number, blockSize: number, blocks: number, counters: number): number;
+  /** See assembly/dirhash.ts. */
+  dirhash(at: number, length: number, version: number, seed: number): number;
+  /** See assembly/sanitize-names.ts, also for those that follow. */
+  deriveKey(low: number, high: number, domain: number, n: number): void;
+  fillText(at: number, length: number, low: number, high: number): void;
+  nameCount(length: number, folded: number): number;
+  nameAt(at: number, length: number, low: number, high: number, k: number): number;
+  drawNames(job: number, most: number): number;
+  listNames(at: number, length: number, blockSize: number, flags: number): number;
+  rewriteNames(
+    at: number,
+    length: number,
+    blockSize: number,
+    flags: number,
+    low: number,
+    high: number,
+    numbers: number,
+  ): number;
+  describeWord(at: number, length: number): void;
+  scanWords(at: number, length: number, from: number, filter: number, shift: number): number;
 }
