@@ -28,7 +28,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "with -r: byte in the source where the filesystem starts",
   },
   { key: "targetOffset", short: "O", arg: "OFFSET", help: "with -r: byte in the output where it goes" },
-  { key: "install", short: "I", help: "install an image (not in this version yet)" },
+  { key: "install", short: "I", help: "install a normal image on a device (-f: over another volume)" },
   { key: "scramble", short: "s", help: "scramble the names in directories, as native e2image does" },
   {
     key: "modern",

@@ -2,6 +2,7 @@ import { ExtentList } from "../../src/bytes/extents.ts";
 import type { JobOptions, Progress } from "../../src/engine/api.ts";
 import type { LayoutSpec } from "../../src/engine/copy/spec.ts";
 import { AbortError, ImprintError, ReadError } from "../../src/errors.ts";
+import type { ExtVolume } from "../../src/fs/ext/volume.ts";
 import type { Selection, Volume } from "../../src/fs/volume.ts";
 import type { Source } from "../../src/io/source.ts";
 import type { Target } from "../../src/io/target.ts";
@@ -63,9 +64,10 @@ Use -f option if you really want to do that.
     }
   }
   if (o.install && o.type !== "normal") throw new Failure("Raw and qcow2 images cannot be installed");
-  if (o.install) throw new Failure("installing an image (-I) is not in this version yet");
-  if (o.type === "normal")
-    throw new Failure("normal images are not in this version yet; -r or -Q makes one that is");
+  if (o.install) {
+    const { install } = await import("./e2image-install.ts");
+    return install(program, o, o.target ?? "");
+  }
   if (o.target === null) throw new Failure("moving a filesystem within a file is not in this version yet");
 
   let file: Source;
@@ -78,7 +80,7 @@ Use -f option if you really want to do that.
     if (o.type === "raw" && (await isQcow2(file))) return await qcow2ToRaw(o, o.target);
     const { openExt } = await import("../../src/fs/ext/volume.ts");
     let source: Source;
-    let volume: Volume;
+    let volume: ExtVolume;
     try {
       source =
         o.sourceOffset === 0 ? file : m.slice(file, o.sourceOffset, Math.max(0, file.size - o.sourceOffset));
@@ -152,7 +154,7 @@ async function writeVolume(
   o: E2imageOptions,
   path: string,
   source: Source,
-  volume: Volume,
+  volume: ExtVolume,
 ): Promise<number> {
   const output = o.list ? await listOutput(o, path) : await openOutput(o, path);
   const { target } = output;
@@ -167,6 +169,10 @@ async function writeVolume(
   const done = await withJob(
     async (job) => {
       try {
+        if (o.type === "normal") {
+          const { writeNormal } = await import("./e2image-normal.ts");
+          return await writeNormal(o, target, source, volume, job);
+        }
         return await copySelected(program, o, path, output, source, volume, progress, job);
       } catch (error) {
         await target.abort();

@@ -3,7 +3,7 @@ import { DATA } from "../../bytes/runs.ts";
 import { AbortError, ImprintError, RefusedError } from "../../errors.ts";
 import { groupFirstBlock, groupHasSuper } from "../../fs/ext/backups.ts";
 import { Checksums, descriptorChecksum } from "../../fs/ext/checksum.ts";
-import { Descriptors } from "../../fs/ext/descriptors.ts";
+import type { Descriptors } from "../../fs/ext/descriptors.ts";
 import { uuidText } from "../../fs/ext/info.ts";
 import {
   BLOCK_UNINIT,
@@ -20,7 +20,7 @@ import type { Target } from "../../io/target.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import type { E2image } from "./image.ts";
 import { UUID_BYTES } from "./layout.ts";
-import { checkedTable } from "./reader.ts";
+import { checkedTable, descriptorPlaces } from "./places.ts";
 import type { BitmapKind } from "./volume-bitmaps.ts";
 
 const CHUNK = 512 * 1024;
@@ -88,7 +88,7 @@ class Installer {
     for (let group = 0; group < sb.groups; group++) {
       const r = d.load(group);
       if (r instanceof Promise) await r;
-      checkedTable(image, d, group);
+      checkedTable(sb, d, group);
     }
     const buffer = new Uint8Array(CHUNK);
     await this.eachStored(0, image.sections.size, buffer, () => {});
@@ -165,23 +165,11 @@ class Installer {
     return descriptors;
   }
 
-  /** Writes the descriptors that belong to the primary superblock, and all that meta groups keep. */
   private async descriptors(bytes: Uint8Array): Promise<void> {
-    const { sb, image } = this;
-    const places = new Descriptors(image.file, sb);
-    for (let i = 0; i < sb.descriptorBlocks; i++) {
-      const block = bytes.subarray(i * sb.blockSize, (i + 1) * sb.blockSize);
-      if (i < sb.firstMetaGroup) {
-        await this.put(block, places.blockOf(i) * sb.blockSize);
-        continue;
-      }
-      const first = i * sb.descriptorsPerBlock;
-      for (const group of new Set([first, first + 1, first + sb.descriptorsPerBlock - 1])) {
-        if (group >= sb.groups) continue;
-        const at = groupFirstBlock(sb, group) + (groupHasSuper(sb, group) ? 1 : 0);
-        await this.put(block, (at === 0 && sb.blockSize === KIB ? 1 : at) * sb.blockSize);
-      }
-    }
+    const { sb } = this;
+    for (let i = 0; i < sb.descriptorBlocks; i++)
+      for (const place of descriptorPlaces(sb, i))
+        await this.put(bytes.subarray(i * sb.blockSize, (i + 1) * sb.blockSize), place * sb.blockSize);
   }
 
   private async superblock(): Promise<void> {

@@ -1,5 +1,4 @@
 import { DATA, HOLE, MapRuns } from "../../bytes/runs.ts";
-import { Descriptors } from "../../fs/ext/descriptors.ts";
 import { ExtError } from "../../fs/ext/errors.ts";
 import { uuidText } from "../../fs/ext/info.ts";
 import { BLOCK_UNINIT, INODE_UNINIT, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE } from "../../fs/ext/layout.ts";
@@ -8,13 +7,14 @@ import type { Source } from "../../io/source.ts";
 import type { OpenedImage } from "../format.ts";
 import { type E2image, readE2image } from "./image.ts";
 import { BLOCK_BITMAP, INODE_BITMAP, Pieces, STORED } from "./pieces.ts";
+import { checkedTable, descriptorPlaces } from "./places.ts";
 
 /** Runs in one batch of a map. */
 const BATCH = 4096;
 
 /**
- * Opens a normal image of e2image as the volume restricted to what the image holds: superblock, primary descriptors,
- * inode tables and initialised bitmaps at their own places, holes elsewhere. Closing leaves `file` open. Errors: see
+ * Opens a normal image of e2image as the volume restricted to what the image holds: superblock, descriptors, inode
+ * tables and initialised bitmaps at their own places (what installing it writes), holes elsewhere. Closing leaves `file` open. Errors: see
  * `readE2image`, and ExtError where an inode table lies outside the volume.
  */
 export async function openE2image(file: Source): Promise<OpenedImage> {
@@ -33,7 +33,7 @@ async function placePieces(image: E2image): Promise<Pieces> {
   for (let group = 0; group < sb.groups; group++) {
     const r = d.load(group);
     if (r instanceof Promise) await r;
-    const block = checkedTable(image, d, group);
+    const block = checkedTable(sb, d, group);
     tables.push(block * blockSize, block * blockSize + table, sections.inodeTables + group * table, STORED);
     const flags = sb.groupChecksums ? d.flags(group) : 0;
     const add = (at: number, kind: typeof BLOCK_BITMAP | typeof INODE_BITMAP): void => {
@@ -46,29 +46,11 @@ async function placePieces(image: E2image): Promise<Pieces> {
   const all = tables;
   for (let i = 0; i < bitmaps.count; i++)
     all.push(bitmaps.starts[i], bitmaps.ends[i], bitmaps.origins[i], bitmaps.kind(i));
-  const onVolume = new Descriptors(image.file, sb);
-  for (let i = 0; i < sb.descriptorBlocks; i++) {
-    const at = onVolume.blockOf(i) * blockSize;
-    all.push(at, at + blockSize, sections.descriptors + i * blockSize, STORED);
-  }
+  for (let i = 0; i < sb.descriptorBlocks; i++)
+    for (const at of descriptorPlaces(sb, i))
+      all.push(at * blockSize, (at + 1) * blockSize, sections.descriptors + i * blockSize, STORED);
   all.push(SUPERBLOCK_OFFSET, SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE, sections.superblock, STORED);
   return all.resolved(sb.blocks * blockSize);
-}
-
-/** First block of a group's inode table, whose descriptor must be loaded. Throws ExtError where it cannot be. */
-export function checkedTable(image: E2image, d: Descriptors, group: number): number {
-  const { superblock: sb } = image;
-  const block = d.inodeTable(group);
-  const what = `e2image descriptor of group ${group}`;
-  if (block === 0) throw new ExtError("EXT_MISSING_INODE_TABLE", what, -1, "no inode table");
-  if (block < sb.firstDataBlock || block + sb.inodeBlocks > sb.blocks)
-    throw new ExtError(
-      "EXT_BAD_INODE_TABLE",
-      what,
-      -1,
-      `inode table of ${sb.inodeBlocks} blocks at block ${block} of ${sb.blocks}`,
-    );
-  return block;
 }
 
 class MetadataSource implements OpenedImage {

@@ -22,7 +22,8 @@ export function comparingTarget(target: Target): Target {
   };
   return {
     label: target.label,
-    seekable: true,
+    // Makes the writer put the header down once, with its final bytes.
+    seekable: false,
     fresh: false,
     capacity: target.capacity,
     write: compare,

@@ -9,6 +9,7 @@ import type { Target } from "../../io/target.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import { encodeHeader, type Origin } from "./header.ts";
 import { UUID_BYTES } from "./layout.ts";
+import { checkedTable } from "./places.ts";
 import { lengthsOf, type Sections, sectionsOf } from "./sections.ts";
 import { UninitMarks } from "./uninit-marks.ts";
 import { type BitmapKind, volumeBitmaps } from "./volume-bitmaps.ts";
@@ -100,21 +101,7 @@ class Writer {
     for (let group = 0; group < sb.groups; group++) {
       const r = d.load(group);
       if (r instanceof Promise) await r;
-      const table = d.inodeTable(group);
-      if (table === 0)
-        throw new ExtError(
-          "EXT_MISSING_INODE_TABLE",
-          `ext descriptor of group ${group}`,
-          -1,
-          "no inode table",
-        );
-      if (table < sb.firstDataBlock || table + sb.inodeBlocks > sb.blocks)
-        throw new ExtError(
-          "EXT_BAD_INODE_TABLE",
-          `ext descriptor of group ${group}`,
-          -1,
-          `inode table of ${sb.inodeBlocks} blocks at block ${table} of ${sb.blocks}`,
-        );
+      checkedTable(sb, d, group);
       this.marks.addGroup(d, group);
     }
   }
