@@ -3,7 +3,15 @@ import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import type { HostFile } from "../bytes/runs.ts";
 import type { BulkCopier, BulkJob, BulkResult } from "../engine/copy/bulk.ts";
-import { CHUNK_BYTES, Copier, type CopyIo, OwnTurns, type Turns, unitOf } from "../engine/copy/copier.ts";
+import {
+  CHUNK_BYTES,
+  Copier,
+  type CopyIo,
+  OwnTurns,
+  SHARED_CHUNK_BYTES,
+  type Turns,
+  unitOf,
+} from "../engine/copy/copier.ts";
 import { packerOf } from "../engine/copy/spec.ts";
 import { Planner, Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
@@ -110,6 +118,11 @@ function errorOf(e: Extract<FromHelper, { error: unknown }>["error"]): Error {
   return new ImprintError(e.code, e.message);
 }
 
+/** False where the target's filesystem is known not to share extents. */
+function mayShare(target: HostFile): boolean {
+  return !NO_SHARING.has(statfsSync(dirname(target.path)).type);
+}
+
 /** Sharing between two descriptors where their filesystem can: tried once on the first block, undone by truncation. */
 function sharer(source: number, target: HostFile): CopyIo["share"] | undefined {
   if (!cloneRange(source, 0, BLOCK, target.fd, 0)) return undefined;
@@ -125,8 +138,8 @@ class NodeBulk implements BulkCopier {
   private helper: Helper | null = null;
   private helping = false;
 
-  prepare(bytes: number): void {
-    if (bytes >= HELPER_FROM) this.living();
+  prepare(bytes: number, target: HostFile | undefined): void {
+    if (bytes >= HELPER_FROM && target !== undefined && !mayShare(target)) this.living();
   }
 
   async run(job: BulkJob): Promise<BulkResult> {
@@ -146,8 +159,9 @@ class NodeBulk implements BulkCopier {
       ordered,
       shareFrom: share === undefined ? 0 : SHARE_FROM,
     });
+    const chunkBytes = share === undefined || skipZero ? CHUNK_BYTES : SHARED_CHUNK_BYTES;
     try {
-      const planner = new Planner(job.source, unitOf(packer), CHUNK_BYTES, packer.chunkUnit);
+      const planner = new Planner(job.source, unitOf(packer), chunkBytes, packer.chunkUnit);
       const window = new Window(threads ? new SharedArrayBuffer(Window.bytes) : undefined);
       const shared = threads ? new SharedTurns(true) : null;
       const own = new OwnTurns();
@@ -217,8 +231,7 @@ class NodeBulk implements BulkCopier {
 
   /** Whether the job's first stored bytes can be shared with its target. */
   private async sharing(job: BulkJob): Promise<CopyIo["share"] | undefined> {
-    if (job.total < 2 * SHARE_FROM || NO_SHARING.has(statfsSync(dirname(job.target.path)).type))
-      return undefined;
+    if (job.total < 2 * SHARE_FROM || !mayShare(job.target)) return undefined;
     let file = job.source.plain?.file;
     if (file === undefined) {
       const r = job.source.map(0, job.source.size);

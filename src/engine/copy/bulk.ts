@@ -24,8 +24,8 @@ export interface BulkResult extends CopyCounts {
 
 /** A host's fast copier. */
 export interface BulkCopier {
-  /** Says early that about `bytes` will be copied, so that helpers can start up meanwhile. */
-  prepare(bytes: number): void;
+  /** Says early that up to `bytes` will be copied to `target`, so that helpers can start up meanwhile. */
+  prepare(bytes: number, target: HostFile | undefined): void;
   run(job: BulkJob): Promise<BulkResult>;
   /** Lets helpers go. */
   close(): Promise<void>;

@@ -69,6 +69,8 @@ export interface CopyCounts {
 
 /** Bytes of clusters in one chunk. */
 export const CHUNK_BYTES = 512 * 1024;
+/** The same where extents are shared without being read. */
+export const SHARED_CHUNK_BYTES = 64 * 1024 * 1024;
 
 /**
  * The single place where bytes move: takes chunks of a window, reads them into wasm memory, finds what is not zero, lets
@@ -147,9 +149,9 @@ export class Copier {
       span.clusters = c1 - span.cluster + 1;
       lastCluster = c1;
       const at = span.from + (g - span.cluster * cs);
-      if (at + n > bytes.length) throw new ImprintError("EINTERNAL", "copy chunk larger than its buffer");
       this.extentAt[i - w.first[chunk]] = at;
       if (deferred) continue;
+      if (at + n > bytes.length) throw new ImprintError("EINTERNAL", "copy chunk larger than its buffer");
       if (at > filled) bytes.fill(0, filled, at);
       if (pending === null) {
         const r = this.io.read(bytes, at, n, g, w.fd[i], w.host[i]);
@@ -252,21 +254,26 @@ export class Copier {
             host += shared;
             target += shared;
           }
-          if (from < to) {
-            if (!loaded) {
-              const guest = w.guest[e] + (from - at);
-              const r = this.io.read(bytes, from, to - from, guest, w.fd[e], host);
-              if (typeof r !== "number")
-                throw new ImprintError("EINTERNAL", "sharing needs synchronous reads");
-              checkRead(r, to - from, guest);
-            }
-            pending = this.put(pending, bytes, from, to - from, target);
-          }
+          if (from < to && loaded) pending = this.put(pending, bytes, from, to - from, target);
+          else if (from < to) this.copyPiece(w.fd[e], host, w.guest[e] + (from - at), target, to - from);
         }
         if (at + w.length[e] >= stop) break;
       }
     }
     return this.storeMetas(pending);
+  }
+
+  /** Copies what could not be shared of an extent that was not read; sharing hosts answer synchronously. */
+  private copyPiece(fd: number, host: number, guest: number, target: number, length: number): void {
+    const { bytes } = this.slot;
+    for (let i = 0; i < length; i += bytes.length) {
+      const n = Math.min(bytes.length, length - i);
+      const got = this.io.read(bytes, 0, n, guest + i, fd, host + i);
+      if (typeof got !== "number") throw new ImprintError("EINTERNAL", "sharing needs synchronous reads");
+      checkRead(got, n, guest + i);
+      if (this.io.write(bytes, 0, n, target + i) !== undefined)
+        throw new ImprintError("EINTERNAL", "sharing needs synchronous writes");
+    }
   }
 
   private storeMetas(pending: Promise<void> | null): Promise<void> | null {
