@@ -13,6 +13,7 @@ import {
 import { openInput } from "./input.ts";
 import { printPlan, printResult, secondsSince, withJob, withOutput } from "./job.ts";
 import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
+import type { SanitizeChoice } from "./sanitize.ts";
 
 const SPEC: CommandSpec = {
   operands: ["SOURCE", "IMAGE"],
@@ -34,6 +35,23 @@ const SPEC: CommandSpec = {
       long: "native-selection",
       help: "ext: take exactly the blocks that e2image takes",
     },
+    {
+      key: "sanitize",
+      long: "sanitize",
+      help: "ext: metadata only, with every name, target and attribute value replaced; ends with a report",
+    },
+    {
+      key: "seed",
+      long: "seed",
+      arg: "SEED",
+      help: "with --sanitize: the same seed gives the same names (default: a random one)",
+    },
+    {
+      key: "journal",
+      long: "journal",
+      arg: "HOW",
+      help: "with --sanitize: replay (what the journal holds is brought in first; the default) or drop",
+    },
     { key: "dryRun", short: "n", long: "dry-run", help: "tell what would be taken and write nothing" },
     VERIFY_OPTION,
     FORCE_OPTION,
@@ -47,6 +65,7 @@ const SPEC: CommandSpec = {
       "--metadata --partition 2 disk.img meta.img",
       "the metadata of the second partition, as a sparse raw file",
     ],
+    ["--sanitize /dev/sdb1 report.qcow2", "an image for a bug report: no names, and it still checks clean"],
     ["--format qcow2 /dev/sdb1 - | ssh host 'cat > home.qcow2'", "straight into a pipe"],
   ],
 };
@@ -56,6 +75,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   if (read === null) return 0;
   const [source, image] = read.operands;
   const scope = scopeOf(read);
+  const hide = sanitizeChoice(read);
   const format = outputFormat(image, read);
   const qcow2 = qcow2Options(read, format);
   const start = performance.now();
@@ -67,6 +87,14 @@ export async function run(program: string, args: readonly string[]): Promise<num
     const names = { source, image, json: read.has("json") };
     const choice = { scope, format, nativeSelection: read.has("nativeSelection") };
     const { capture } = await import("../../src/node.ts");
+    if (hide !== null) {
+      const { sanitizeJob } = await import("./sanitize.ts");
+      return await sanitizeJob(opened, { ...names, format, qcow2, start }, hide, {
+        force: read.has("force"),
+        verify: read.has("verify"),
+        dryRun: read.has("dryRun"),
+      });
+    }
     if (read.has("dryRun")) {
       printPlan(await withJob((job) => planOf(opened, { ...job, ...choice })), names);
       return 0;
@@ -104,4 +132,21 @@ function scopeOf(read: Arguments): Scope {
   const chosen = (["metadata", "used", "all"] as const).filter((s) => read.has(s));
   if (chosen.length > 1) throw new UsageError(`--${chosen[0]} and --${chosen[1]} exclude each other`);
   return chosen[0] ?? "used";
+}
+
+/** What a command line says about hiding names; null where it does not ask for it. */
+function sanitizeChoice(read: Arguments): SanitizeChoice | null {
+  const seed = read.value("seed");
+  const journal = read.value("journal");
+  if (!read.has("sanitize")) {
+    if (seed !== null || journal !== null) throw new UsageError("--seed and --journal need --sanitize");
+    return null;
+  }
+  for (const other of ["used", "all"])
+    if (read.has(other)) throw new UsageError(`--sanitize takes metadata only: not with --${other}`);
+  if (read.has("nativeSelection"))
+    throw new UsageError("--sanitize takes no deleted data: not with --native-selection");
+  if (journal !== null && journal !== "replay" && journal !== "drop")
+    throw new UsageError(`--journal takes replay or drop, not '${journal}'`);
+  return { seed, journal: journal ?? "replay" };
 }

@@ -82,8 +82,9 @@ export async function sanitize(
 export interface SanitizedCaptureOptions extends OutputOptions {
   readonly seed: string;
   readonly journal?: SanitizeOptions["journal"];
+  readonly wholeInodeTables?: boolean;
   /** Opens the disk inside the finished output, to be searched; null where it cannot be read back. */
-  readonly reopen?: () => Promise<Source | null>;
+  readonly reopen?: () => Promise<{ readonly source: Source; close(): Promise<void> } | null>;
 }
 
 /**
@@ -92,14 +93,27 @@ export interface SanitizedCaptureOptions extends OutputOptions {
  * `writeImage`.
  */
 export async function captureSanitized(
-  opened: Opened,
+  opened: Pick<Opened, "volume" | "damage" | "file" | "partition" | "partitions">,
   target: Target,
   options: SanitizedCaptureOptions,
 ): Promise<{ readonly result: JobResult; readonly report: SanitizeReport }> {
-  const volume = sanitizable(opened);
+  try {
+    return await captured(sanitizable(opened), target, options);
+  } catch (error) {
+    await target.abort();
+    throw error;
+  }
+}
+
+async function captured(
+  volume: ExtVolume,
+  target: Target,
+  options: SanitizedCaptureOptions,
+): Promise<{ readonly result: JobResult; readonly report: SanitizeReport }> {
   const clean = await sanitize(volume, {
     seed: options.seed,
     journal: options.journal ?? "replay",
+    ...(options.wholeInodeTables === undefined ? {} : { wholeInodeTables: options.wholeInodeTables }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
   });
@@ -118,7 +132,7 @@ export async function captureSanitized(
     const written = await writeImage(clean.source, target, { ...options, layout });
     const output = (await options.reopen?.()) ?? null;
     try {
-      const report = await clean.report(output, options);
+      const report = await clean.report(output?.source ?? null, options);
       const result: JobResult = {
         format: options.format,
         guestSize: volume.size,
@@ -136,7 +150,9 @@ export async function captureSanitized(
 }
 
 /** The volume of a source, where it is one whose names can be hidden. */
-export function sanitizable(opened: Opened): ExtVolume {
+export function sanitizable(
+  opened: Pick<Opened, "volume" | "damage" | "file" | "partition" | "partitions">,
+): ExtVolume {
   if (opened.damage !== null) throw opened.damage;
   if (opened.volume instanceof ExtVolume) return opened.volume;
   if (opened.volume !== null)
@@ -147,4 +163,10 @@ export function sanitizable(opened: Opened): ExtVolume {
       ? `${opened.file.label}: several partitions; name one with --partition`
       : `${opened.file.label}: no filesystem that this version knows`,
   );
+}
+
+/** A seed of its own for every run that is given none: 64 random bits. */
+export function randomSeed(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 }
