@@ -3,7 +3,7 @@ import { ExtError } from "./errors.ts";
 import { readFileMap, readMapped } from "./file-map.ts";
 import { inodeSizeBytes } from "./inode.ts";
 import { INO, ORPHAN_BLOCK_MAGIC, SB } from "./layout.ts";
-import type { Parts } from "./select.ts";
+import type { Parts } from "./parts.ts";
 
 /** Orphans followed at most; each step of the list is one scattered read. */
 const MOST_ORPHANS = 1 << 20;

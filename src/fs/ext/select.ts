@@ -2,15 +2,13 @@ import { BlockSet } from "../../bytes/block-set.ts";
 import { u32le } from "../../bytes/endian.ts";
 import { ExtentList } from "../../bytes/extents.ts";
 import { AbortError } from "../../errors.ts";
-import type { Source } from "../../io/source.ts";
+import { Pace } from "../../io/pace.ts";
 import type { Role, Selection, SelectOptions } from "../volume.ts";
 import { addAllocated } from "./bitmaps.ts";
 import { Checksums } from "./checksum.ts";
-import type { Descriptors } from "./descriptors.ts";
 import { ExtError } from "./errors.ts";
 import { addLayout, markSuperblocks, markTables } from "./groups.ts";
 import { hasBlockMap, inodeFlags, inodeLinks, inodeType, inodeXattrBlock } from "./inode.ts";
-import type { InodeReader } from "./inodes.ts";
 import {
   FLAG_EA_INODE,
   FLAG_EXTENTS,
@@ -27,6 +25,7 @@ import {
 import type { MapSink } from "./map-walker.ts";
 import { Marker } from "./marker.ts";
 import { listOrphans } from "./orphans.ts";
+import type { Parts } from "./parts.ts";
 import {
   CLASSIFY_DATA,
   CLASSIFY_EA_VALUES,
@@ -37,7 +36,6 @@ import {
   KIND_VISIT,
   KIND_XATTR,
 } from "./scan.ts";
-import type { Superblock } from "./superblock.ts";
 import { MapReader } from "./walk.ts";
 
 /** Groups marked before their inodes are scanned; all of them on any volume below 128 TiB (4 KiB blocks). */
@@ -52,13 +50,6 @@ export interface ExtSelectOptions extends SelectOptions {
   readonly wholeInodeTables?: boolean;
   /** Take also what native loses: the bad-block list's blocks, orphans on a dirty volume, EA inode values. */
   readonly complete?: boolean;
-}
-
-export interface Parts {
-  readonly source: Source;
-  readonly sb: Superblock;
-  readonly descriptors: Descriptors;
-  readonly inodes: InodeReader;
 }
 
 /**
@@ -86,10 +77,14 @@ class Selector {
   /** Inodes that are looked at one by one, ascending. */
   private readonly special: readonly number[];
   private badBlocks: number[] = [];
+  private readonly pace: Pace;
 
   constructor(parts: Parts, options: ExtSelectOptions) {
     this.parts = parts;
     this.options = options;
+    this.pace = new Pace(() => {
+      if (options.signal?.aborted) throw new AbortError();
+    });
     const { sb, source } = parts;
     this.marker = new Marker(
       sb,
@@ -139,6 +134,8 @@ class Selector {
         const end = Math.min(to, (Math.floor(g / descriptors.groupsPerLoad) + 1) * descriptors.groupsPerLoad);
         markTables(sb, descriptors, this.marker, this.options.wholeInodeTables === true, g, end);
         if (whole) {
+          const wait = this.pace.step();
+          if (wait !== undefined) await wait;
           addLayout(sb, descriptors, this.marker, g, end);
           await addAllocated(source, sb, descriptors, checksums, this.marker, g, end);
         }
@@ -169,7 +166,7 @@ class Selector {
 
   private async scan(fromGroup: number, toGroup: number): Promise<void> {
     const { sb, source, descriptors } = this.parts;
-    const { onProgress, signal, scope } = this.options;
+    const { onProgress, scope } = this.options;
     const flags =
       (scope === "data" ? CLASSIFY_DATA : 0) |
       (sb.wide ? CLASSIFY_WIDE : 0) |
@@ -180,7 +177,8 @@ class Selector {
       for (;;) {
         const more = scan.next();
         if (!(more instanceof Promise ? await more : more)) break;
-        if (signal?.aborted) throw new AbortError();
+        const wait = this.pace.step();
+        if (wait !== undefined) await wait;
         onProgress?.(scan.first - 1 + scan.count, sb.inodes);
         let from = 0;
         for (const ino of this.special) {

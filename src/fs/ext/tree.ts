@@ -22,7 +22,7 @@ import {
   TYPE_REGULAR,
   TYPE_SYMLINK,
 } from "./layout.ts";
-import type { Parts } from "./select.ts";
+import type { Parts } from "./parts.ts";
 import { blockXattrs, inodeXattrs } from "./xattr.ts";
 
 const MOST_LINKS = 40;

@@ -4,7 +4,8 @@ import { Descriptors } from "./descriptors.ts";
 import { ExtError } from "./errors.ts";
 import { describe, kindOf } from "./info.ts";
 import { InodeReader } from "./inodes.ts";
-import type { ExtSelectOptions, Parts } from "./select.ts";
+import type { Parts } from "./parts.ts";
+import type { ExtSelectOptions } from "./select.ts";
 import { readSuperblock, type Superblock } from "./superblock.ts";
 import { ExtTree } from "./tree.ts";
 
