@@ -15,9 +15,9 @@ export const NAME_SCRATCH: usize = 0x20000;
 export const OUT: usize = 0x100000;
 export const OUT_BYTES: usize = 0x100000;
 
-/** What the host hands out in slots. */
+/** What the host hands out in slots: room for a hundred jobs at once. */
 export const ARENA: usize = 0x200000;
-export const ARENA_BYTES: usize = 0x1000000;
+export const ARENA_BYTES: usize = 0x4000000;
 
 export function outAddress(): usize {
   return OUT;
