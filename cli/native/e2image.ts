@@ -351,9 +351,13 @@ async function qcow2ToRaw(o: E2imageOptions, path: string): Promise<number> {
     throw new Failure(
       `${o.source} is a QCOW2 image, which -r turns into a raw one as a whole: not with ${meaningless.join(" ")}`,
     );
-  const { openDisk } = await import("../commands/input.ts");
+  const { inputFiles, keepApart, openDisk } = await import("../commands/input.ts");
   const opened = await openDisk(o.source, { format: "qcow2" });
   try {
+    if (path !== "-") {
+      m.checkTarget(path, { sources: inputFiles() });
+      keepApart(path);
+    }
     const output = await openOutput(o, path);
     await withJob(
       async (job) => {
