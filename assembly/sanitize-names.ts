@@ -480,8 +480,12 @@ export function rewriteNames(
     memory.fill(p + used, 0, n - used);
     p += n;
   }
-  if (p + 8 < end) memory.fill(p + 8, 0, end - p - 8);
-  else if (p < end && p + 8 > end) memory.fill(p, 0, end - p);
+  // Of a bad record only the lengths that are wrong stay.
+  if (p + 8 <= end) {
+    store<u32>(p, 0);
+    store<u8>(p, 0, 7);
+    memory.fill(p + 8, 0, end - p - 8);
+  } else if (p < end) memory.fill(p, 0, end - p);
   store<u32>(OUT, <u32>(p - at));
   store<u32>(OUT, wiped, 4);
   return replaced;

@@ -180,7 +180,7 @@ export class BlockRewriter {
     const used = EXTENT_HEADER + EXTENT_RECORD * u16le(b, 2);
     const end = EXTENT_HEADER + EXTENT_RECORD * max;
     if (u16le(b, 0) !== EXTENT_MAGIC || end > b.length || used > end) {
-      b.fill(0, EXTENT_HEADER);
+      b.fill(0);
       return;
     }
     if (sums === null || end + 4 > b.length) {

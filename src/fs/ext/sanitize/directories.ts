@@ -52,6 +52,11 @@ export interface DirectoryPlan {
   warn(line: string): void;
 }
 
+/** True where an inode's flags say that its names, target or data are ciphertext, and the volume may hold such. */
+export function isEncrypted(sb: Superblock, inodeFlagBits: number): boolean {
+  return (sb.incompat & INCOMPAT.encrypt) !== 0 && (inodeFlagBits & FLAG_ENCRYPTED) !== 0;
+}
+
 /** How the records of a directory are to be read and written; see names.ts. */
 export function directoryFlags(sb: Superblock, ino: number, inodeFlagBits: number, sums: boolean): number {
   let flags = 0;
@@ -59,7 +64,7 @@ export function directoryFlags(sb: Superblock, ino: number, inodeFlagBits: numbe
   if (ino === INO_ROOT) flags |= ROOT;
   if (sums) flags |= CHECKSUM_TAIL;
   const folded = (inodeFlagBits & FLAG_CASEFOLD) !== 0;
-  if ((inodeFlagBits & FLAG_ENCRYPTED) !== 0) flags |= KEEP_NAMES | (folded ? HASHED : 0);
+  if (isEncrypted(sb, inodeFlagBits)) flags |= KEEP_NAMES | (folded ? HASHED : 0);
   if (folded) flags |= FOLDED;
   return flags;
 }

@@ -1,5 +1,6 @@
 import { putU32le, u16le, u32le } from "../../../bytes/endian.ts";
 import { Kernel, type Slot } from "../../../kernel/kernel.ts";
+import { validHeader } from "../extent-tree.ts";
 import { hasBlockMap, inodeFlags, inodeLinks, inodeSizeBytes, inodeType } from "../inode.ts";
 import {
   EXTENT_HEADER,
@@ -15,15 +16,18 @@ import {
   TYPE_SYMLINK,
 } from "../layout.ts";
 import type { Superblock } from "../superblock.ts";
-import { directoryFlags } from "./directories.ts";
+import { directoryFlags, isEncrypted } from "./directories.ts";
 import { DOMAIN, type Keys, replacePath } from "./keys.ts";
-import { FLAG_ENCRYPTED, FLAG_INDEXED } from "./layout.ts";
+import { FLAG_INDEXED } from "./layout.ts";
 import { CHECKSUM_TAIL, GO_ON, KERNEL_FLAGS } from "./names.ts";
 import { moveInodeChecksum, type Sums } from "./sums.ts";
 import { type AttributeContext, inlineDataOf, inodeAttributes, replaceAttributes } from "./xattrs.ts";
 
 /** Bytes of an inline directory's i_block before its first record: the parent's number. */
 const INLINE_PARENT = 4;
+const TYPE_CHARACTER_DEVICE = 0x2000;
+const TYPE_BLOCK_DEVICE = 0x6000;
+const DEVICE_NUMBER = 8;
 
 /** What rewriting inodes needs to know. */
 export interface InodeContext extends AttributeContext {
@@ -76,9 +80,13 @@ export class InodeRewriter {
     if (type !== TYPE_REGULAR && type !== TYPE_DIRECTORY) return true;
     if ((flags & (FLAG_INLINE | FLAG_EA_INODE)) !== 0) return true;
     if (unindexed.size > 0 && unindexed.has(ino)) return true;
+    const map = INO.blocks;
     if ((flags & FLAG_EXTENTS) !== 0) {
-      const used = INO.blocks + EXTENT_HEADER + EXTENT_RECORD * u16le(b, INO.blocks + 2);
-      for (let i = used; i < INO.blocks + I_BLOCK_SIZE; i++) if (b[i] !== 0) return true;
+      if (!validHeader(b, map, I_BLOCK_SIZE)) return true;
+      const used = map + EXTENT_HEADER + EXTENT_RECORD * u16le(b, map + 2);
+      for (let i = used; i < map + I_BLOCK_SIZE; i++) if (b[i] !== 0) return true;
+    } else {
+      for (let i = map; i < map + I_BLOCK_SIZE; i += 4) if (u32le(b, i) >= sb.blocks) return true;
     }
     if (sb.inodeSize > OLD_INODE_SIZE)
       for (let i = OLD_INODE_SIZE + u16le(b, INO.extraSize); i < b.length; i++) if (b[i] !== 0) return true;
@@ -102,7 +110,7 @@ export class InodeRewriter {
     if (inline) {
       this.inline(b, ino, type);
     } else if (type === TYPE_SYMLINK && !hasBlockMap(sb, b, 0)) {
-      if ((flags & FLAG_ENCRYPTED) === 0) {
+      if (!isEncrypted(sb, flags)) {
         const length = Math.min(inodeSizeBytes(b, 0), I_BLOCK_SIZE);
         replacePath(b.subarray(INO.blocks, INO.blocks + length), keys, DOMAIN.target, ino);
         b.fill(0, INO.blocks + length, INO.blocks + I_BLOCK_SIZE);
@@ -110,18 +118,26 @@ export class InodeRewriter {
     } else if (type === 0 && ino < firstInode) {
       // The list of bad blocks has a map but no type.
     } else if (type === TYPE_DIRECTORY || type === TYPE_REGULAR || type === TYPE_SYMLINK) {
-      if ((flags & FLAG_EXTENTS) !== 0) {
-        const used = EXTENT_HEADER + EXTENT_RECORD * u16le(b, INO.blocks + 2);
-        if (used < I_BLOCK_SIZE) b.fill(0, INO.blocks + used, INO.blocks + I_BLOCK_SIZE);
-      }
+      this.cleanMap(b, (flags & FLAG_EXTENTS) !== 0);
     } else {
       // Devices keep their number in the first two words; pipes and sockets have none.
-      b.fill(0, INO.blocks + 8, INO.blocks + I_BLOCK_SIZE);
+      const device = type === TYPE_CHARACTER_DEVICE || type === TYPE_BLOCK_DEVICE;
+      b.fill(0, INO.blocks + (device ? DEVICE_NUMBER : 0), INO.blocks + I_BLOCK_SIZE);
     }
     if ((flags & FLAG_EA_INODE) !== 0) {
       const hash = this.context.inodeHash(ino);
       if (hash !== null && u32le(b, INO.accessTime) === hash.before) putU32le(b, INO.accessTime, hash.after);
     }
+  }
+
+  /** Leaves nothing in a block map but numbers that may be some. */
+  private cleanMap(b: Uint8Array, extents: boolean): void {
+    const from = INO.blocks;
+    const end = from + I_BLOCK_SIZE;
+    if (!extents) {
+      for (let i = from; i < end; i += 4) if (u32le(b, i) >= this.context.sb.blocks) putU32le(b, i, 0);
+    } else if (!validHeader(b, from, I_BLOCK_SIZE)) b.fill(0, from, end);
+    else b.fill(0, from + EXTENT_HEADER + EXTENT_RECORD * u16le(b, from + 2), end);
   }
 
   /** Zeroes what lies behind the fixed fields and is no attribute. */
@@ -150,7 +166,7 @@ export class InodeRewriter {
       return;
     }
     if (type === TYPE_SYMLINK) {
-      if ((flags & FLAG_ENCRYPTED) !== 0) return;
+      if (isEncrypted(sb, flags)) return;
       const size = Math.min(inodeSizeBytes(b, 0), I_BLOCK_SIZE + (rest?.length ?? 0));
       const target = new Uint8Array(I_BLOCK_SIZE + (rest?.length ?? 0));
       target.set(map);

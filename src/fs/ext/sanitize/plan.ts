@@ -31,11 +31,17 @@ import type { Superblock } from "../superblock.ts";
 import { type ExtVolume, openExt } from "../volume.ts";
 import { MapReader } from "../walk.ts";
 import { ATTRIBUTES, BlockTable, EXTENTS, KEPT, NO_NUMBERS, POINTERS, TARGET } from "./block-table.ts";
-import { type DirectoryCounts, type DirectoryPlan, DirectoryPlanner, directoryFlags } from "./directories.ts";
+import {
+  type DirectoryCounts,
+  type DirectoryPlan,
+  DirectoryPlanner,
+  directoryFlags,
+  isEncrypted,
+} from "./directories.ts";
 import { inlineRecords } from "./inodes.ts";
 import { type Journal, parseJournal, ReplayedSource, readReplay } from "./journal.ts";
 import { Keys } from "./keys.ts";
-import { FLAG_ENCRYPTED, INODE_GENERATION, SB_FIRST_INODE } from "./layout.ts";
+import { INODE_GENERATION, SB_FIRST_INODE } from "./layout.ts";
 import { NumberPool } from "./number-pool.ts";
 import { KeptCounter, type LeakSearch, type SanitizeReport } from "./report.ts";
 import { type Rewriting, SanitizedSource } from "./source.ts";
@@ -297,8 +303,7 @@ class Planner implements DirectoryPlan {
     }
     if (!hasBlockMap(sb, b, 0) && ino !== INO_BAD_BLOCKS) {
       if (type !== TYPE_SYMLINK) return;
-      if ((flags & FLAG_ENCRYPTED) !== 0)
-        this.kept.add("encrypted symlink targets", "they are ciphertext already");
+      if (isEncrypted(sb, flags)) this.kept.add("encrypted symlink targets", "they are ciphertext already");
       else this.noteTarget(b.subarray(INO.blocks, INO.blocks + Math.min(inodeSizeBytes(b, 0), I_BLOCK_SIZE)));
       return;
     }
@@ -323,8 +328,7 @@ class Planner implements DirectoryPlan {
       const whole = new Uint8Array(I_BLOCK_SIZE + (areas[1]?.[1] ?? 0));
       whole.set(b.subarray(INO.blocks, INO.blocks + I_BLOCK_SIZE));
       if (areas[1] !== undefined) whole.set(b.subarray(areas[1][0], areas[1][0] + areas[1][1]), I_BLOCK_SIZE);
-      if ((flags & FLAG_ENCRYPTED) !== 0)
-        this.kept.add("encrypted symlink targets", "they are ciphertext already");
+      if (isEncrypted(sb, flags)) this.kept.add("encrypted symlink targets", "they are ciphertext already");
       else this.noteTarget(whole.subarray(0, Math.min(inodeSizeBytes(b, 0), whole.length)));
       return;
     }
@@ -338,7 +342,7 @@ class Planner implements DirectoryPlan {
       slot.bytes.set(b);
       for (const [at, length] of inlineRecords(b)) {
         const n = kernel.raw.listNames(slot.at + at, length, sb.blockSize, how) >>> 0;
-        if ((flags & FLAG_ENCRYPTED) !== 0) {
+        if (isEncrypted(sb, flags)) {
           if (n > 0) this.kept.add("names in encrypted directories", "they are ciphertext already", n);
           continue;
         }
@@ -357,7 +361,7 @@ class Planner implements DirectoryPlan {
   private async lookTarget(b: Uint8Array, ino: number, flags: number): Promise<void> {
     const { sb, map } = this;
     const size = inodeSizeBytes(b, 0);
-    const encrypted = (flags & FLAG_ENCRYPTED) !== 0;
+    const encrypted = isEncrypted(sb, flags);
     if (encrypted) this.kept.add("encrypted symlink targets", "they are ciphertext already");
     else {
       const target = new Uint8Array(Math.min(size, 65536));
