@@ -9,8 +9,6 @@ import type { Opened } from "./open.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { writeImage } from "./write.ts";
 
-/** Metadata is guessed to be this part of a volume at most. */
-const METADATA_SHARE = 8;
 const SMALL_CLUSTER = 4096;
 const LARGE_CLUSTER = 65536;
 
@@ -63,11 +61,8 @@ export async function capture(opened: Opened, target: Target, options: CaptureOp
 
 async function captureInto(opened: Opened, target: Target, options: CaptureOptions): Promise<JobResult> {
   const { volume } = opened;
-  // A first guess that lets helper threads start while the metadata is read.
-  if (opened.volume !== null) {
-    const share = options.scope === "metadata" ? METADATA_SHARE : 1;
-    options.bulk?.prepare(opened.source.size / share, target.host);
-  }
+  // A first guess that lets helper threads start while the metadata is read; for metadata alone they don't pay.
+  if (options.scope !== "metadata") options.bulk?.prepare(opened.source.size, target.host);
   const selection = await planCapture(opened, options);
   if (selection === null || volume === null) return convert(opened.source, target, options);
   const source = selectedSource(opened.source, volume.size, selection);
