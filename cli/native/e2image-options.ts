@@ -31,6 +31,17 @@ export const OPTIONS: readonly OptionSpec[] = [
   { key: "install", short: "I", help: "install a normal image on a device (-f: over another volume)" },
   { key: "scramble", short: "s", help: "scramble the names in directories, as native e2image does" },
   {
+    key: "sanitize",
+    long: "sanitize",
+    help: "with -r or -Q: replace every name, target and attribute value; the image still checks clean",
+  },
+  { key: "seed", long: "seed", arg: "SEED", help: "with --sanitize: the same seed gives the same names" },
+  {
+    key: "dropJournal",
+    long: "drop-journal",
+    help: "with --sanitize: throw a dirty journal away instead of replaying it",
+  },
+  {
     key: "modern",
     long: "modern",
     help: "with -Q: QCOW2 version 3 with 64 KiB clusters, as qemu-img lays it out",
@@ -63,6 +74,10 @@ export interface E2imageOptions {
   readonly targetOffset: number;
   readonly install: boolean;
   readonly scramble: boolean;
+  readonly sanitize: boolean;
+  /** Null for a random one. */
+  readonly seed: string | null;
+  readonly dropJournal: boolean;
   readonly modern: boolean;
   readonly nativeSelection: boolean;
   readonly ignoreReadErrors: boolean;
@@ -87,6 +102,7 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
   const numbers = new Map<string, number>();
   const operands: string[] = [];
   let type: E2imageOptions["type"] = "normal";
+  let seed: string | null = null;
   for (const item of parse(args, OPTIONS, { posix })) {
     if (item.kind === "error") return { kind: "usage", message: item.message };
     if (item.kind === "operand") operands.push(item.value);
@@ -94,7 +110,8 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
     else if (item.key === "raw" || item.key === "qcow2") {
       if (type !== "normal") return { kind: "usage", message: null };
       type = item.key;
-    } else if (item.value !== null) numbers.set(item.key, strtoull(item.value));
+    } else if (item.key === "seed") seed = item.value;
+    else if (item.value !== null) numbers.set(item.key, strtoull(item.value));
     else flags.add(item.key);
   }
   const number = (key: string): number => numbers.get(key) ?? 0;
@@ -111,6 +128,9 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
     targetOffset: number("targetOffset"),
     install: flags.has("install"),
     scramble: flags.has("scramble"),
+    sanitize: flags.has("sanitize"),
+    seed,
+    dropJournal: flags.has("dropJournal"),
     modern: flags.has("modern"),
     nativeSelection: flags.has("nativeSelection"),
     ignoreReadErrors: flags.has("ignoreReadErrors"),
@@ -131,6 +151,11 @@ function refusal(o: E2imageOptions, offsets: boolean): string | null {
   }
   if (offsets && o.type !== "raw") return "Offsets are only allowed with raw images.";
   if (o.target === null && !o.all) return "Move mode requires all data mode.";
+  if (o.sanitize) {
+    if (o.type === "normal") return "--sanitize makes raw and QCOW2 images only.";
+    if (o.all || o.scramble || o.compare || o.list || o.targetOffset !== 0 || o.nativeSelection)
+      return "--sanitize takes metadata only, and replaces all names: not with -a, -s, -c, -n, -O or --native-selection.";
+  } else if (o.seed !== null || o.dropJournal) return "--seed and --drop-journal need --sanitize.";
   if (o.modern && o.type !== "qcow2") return "--modern is for QCOW2 images only.";
   for (const value of [o.sourceOffset, o.targetOffset, o.superblock, o.blocksize])
     if (!Number.isSafeInteger(value)) return "A number on the command line is beyond 2^53.";

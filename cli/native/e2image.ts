@@ -88,6 +88,10 @@ Use -f option if you really want to do that.
     } catch (error) {
       return noFilesystem(program, o, error);
     }
+    if (o.sanitize) {
+      const { writeSanitized } = await import("./e2image-sanitize.ts");
+      return await writeSanitized(o, o.target, volume, openOutput);
+    }
     return await writeVolume(program, o, o.target, source, volume);
   } finally {
     await file.close();
