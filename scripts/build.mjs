@@ -1,6 +1,9 @@
 // One build: kernel, then plain modules for tests and bench (build/), bundles (dist/) and the page (dist/web/).
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
 
 const node = (script, ...args) => execFileSync(process.execPath, [script, ...args], { stdio: "inherit" });
@@ -99,6 +102,7 @@ async function buildCommandLine() {
   };
   await esbuild.build({
     ...options,
+    banner: { js: `${options.banner.js}\n${readFileSync("scripts/cached-require.cjs", "utf8")}` },
     plugins: [builtins, apart],
     entryPoints: {
       main: "cli/main.ts",
@@ -123,4 +127,30 @@ async function buildCommandLine() {
       },
       outfile: `dist/cli/command-${name}.js`,
     });
+  keepCompiledCode();
+}
+
+/** Runs the commands once on a small volume, so that their compiled code is kept (see cached-require.cjs). */
+function keepCompiledCode() {
+  const scratch = mkdtempSync(join(tmpdir(), "imprint-build-"));
+  const volume = join(scratch, "volume.img");
+  const image = join(scratch, "volume.qcow2");
+  try {
+    writeFileSync(volume, gunzipSync(readFileSync("test/fixtures/demo.img.gz")));
+    for (const args of [
+      ["info", volume],
+      ["capture", volume, image, "--used"],
+      ["map", image],
+      ["restore", image, join(scratch, "restored.img")],
+      ["compare", volume, image],
+      ["convert", image, join(scratch, "converted.img")],
+      ["e2image", "-r", volume, join(scratch, "meta.raw")],
+    ])
+      execFileSync(process.execPath, ["dist/cli/main.js", ...args], {
+        stdio: "ignore",
+        env: { ...process.env, IMPRINT_CODE_CACHE: "write" },
+      });
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
 }
