@@ -77,26 +77,37 @@ export class BlockNotes {
   }
 }
 
-/**
- * Prints `Writing block N` for every block (`-n`), and what `notes` has to say before it; `offset` is where block 0
- * would go.
- */
+/** Prints `Writing block N` for blocks, and before it what `notes` has to say of them. */
+export class BlockLister {
+  private readonly notes: BlockNotes;
+  private text = "";
+
+  constructor(notes: BlockNotes) {
+    this.notes = notes;
+    notes.held = true;
+  }
+
+  add(first: number, count: number): void {
+    for (let b = first; b < first + count; b++) {
+      this.text += `${this.notes.take(b)}Writing block ${b}\n`;
+      if (this.text.length > LIST_BYTES) this.finish();
+    }
+  }
+
+  /** Prints what is left to print. */
+  finish(): void {
+    print(this.text);
+    this.text = "";
+  }
+}
+
+/** Lists every block (`-n`) in place of writing it; `offset` is where block 0 would go. */
 export function listingWriter(blockSize: number, offset: number, notes: BlockNotes): BlockWriter {
-  notes.held = true;
-  let text = "";
-  const finish = (): void => {
-    print(text);
-    text = "";
-  };
+  const list = new BlockLister(notes);
   return {
-    write(bytes, at) {
-      const first = (at - offset) / blockSize;
-      for (let b = 0; b * blockSize < bytes.length; b++)
-        text += `${notes.take(first + b)}Writing block ${first + b}\n`;
-      if (text.length > LIST_BYTES) finish();
-    },
+    write: (bytes, at) => list.add((at - offset) / blockSize, Math.ceil(bytes.length / blockSize)),
     unchanged: () => 0,
-    finish,
+    finish: () => list.finish(),
   };
 }
 

@@ -56,6 +56,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     long: "ignore-read-errors",
     help: "exit 0 although blocks could not be read and are zeros in the image",
   },
+  {
+    key: "journal",
+    long: "journal",
+    arg: "FILE",
+    help: "where a move within one file keeps what it needs to be resumed (default: beside the file)",
+  },
   { key: "verify", long: "verify", help: "read the output back and compare it with the source" },
   { key: "help", long: "help", help: "show this help" },
   { key: "version", long: "version", help: "show the version" },
@@ -82,6 +88,8 @@ export interface E2imageOptions {
   readonly nativeSelection: boolean;
   readonly ignoreReadErrors: boolean;
   readonly verify: boolean;
+  /** Where a move keeps its journal; null for the usual place. */
+  readonly journal: string | null;
   readonly source: string;
   /** Null in a move within one file. */
   readonly target: string | null;
@@ -103,6 +111,7 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
   const operands: string[] = [];
   let type: E2imageOptions["type"] = "normal";
   let seed: string | null = null;
+  let journal: string | null = null;
   for (const item of parse(args, OPTIONS, { posix })) {
     if (item.kind === "error") return { kind: "usage", message: item.message };
     if (item.kind === "operand") operands.push(item.value);
@@ -110,7 +119,8 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
     else if (item.key === "raw" || item.key === "qcow2") {
       if (type !== "normal") return { kind: "usage", message: null };
       type = item.key;
-    } else if (item.key === "seed") seed = item.value;
+    } else if (item.key === "journal") journal = item.value;
+    else if (item.key === "seed") seed = item.value;
     else if (item.value !== null) numbers.set(item.key, strtoull(item.value));
     else flags.add(item.key);
   }
@@ -135,6 +145,7 @@ export function parseE2image(args: readonly string[], posix: boolean): ParseResu
     nativeSelection: flags.has("nativeSelection"),
     ignoreReadErrors: flags.has("ignoreReadErrors"),
     verify: flags.has("verify"),
+    journal,
     source: operands[0] ?? "",
     target: operands[1] ?? null,
   };
@@ -151,6 +162,8 @@ function refusal(o: E2imageOptions, offsets: boolean): string | null {
   }
   if (offsets && o.type !== "raw") return "Offsets are only allowed with raw images.";
   if (o.target === null && !o.all) return "Move mode requires all data mode.";
+  if (o.journal !== null && (o.target !== null || o.type !== "raw"))
+    return "--journal is for a move within one file.";
   if (o.sanitize) {
     if (o.type === "normal") return "--sanitize makes raw and QCOW2 images only.";
     if (o.all || o.scramble || o.compare || o.list || o.targetOffset !== 0 || o.nativeSelection)

@@ -68,7 +68,11 @@ Use -f option if you really want to do that.
     const { install } = await import("./e2image-install.ts");
     return install(program, o, o.target ?? "");
   }
-  if (o.target === null) throw new Failure("moving a filesystem within a file is not in this version yet");
+  if (o.target === null) {
+    const { move } = await import("./e2image-move.ts");
+    const missing = (error: unknown) => noFilesystem(program, o, error);
+    return move(program, o, { isQcow2, noFilesystem: missing, iterationFailure });
+  }
 
   let file: Source;
   try {

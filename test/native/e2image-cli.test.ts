@@ -296,7 +296,6 @@ const OURS: readonly (readonly [string, RegExp])[] = [
   ["--verify a.img -", /--verify/],
   ["a.img a.img", /a\.img: is \(or holds, or lies on\) the source/],
   ["-I /dev/null a.img", /Wrong magic number for Ext2 Image Header/],
-  ["-ra -O 4096 a.img", /moving a filesystem within a file is not in this version yet/],
   ["-r --modern a.img out", /--modern is for QCOW2/],
   ["-r --verify a.img -", /--verify/],
   ["-r --wrong a.img out", /unrecognized option '--wrong'/],
