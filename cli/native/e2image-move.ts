@@ -124,13 +124,16 @@ class MoveJob {
     } catch (error) {
       return shared.noFilesystem(error);
     }
-    const { kind } = m.checkTarget(o.source, { needed: file.blockDevice ? o.targetOffset + volume.size : 0 });
+    const end = o.targetOffset + volume.size;
+    if (end > Number.MAX_SAFE_INTEGER / 2)
+      throw new RefusedError("ETOOLARGE", `${o.source}: would have to be ${end} bytes long`);
+    if (!o.list) m.checkTarget(o.source, { needed: file.blockDevice ? end : 0 });
     this.progress?.scan();
     const wishes: ExtSelectOptions = {
       scope: "data",
       nativeSelection: o.nativeSelection,
       complete: !o.nativeSelection,
-      wholeInodeTables: kind === "device",
+      wholeInodeTables: file.blockDevice,
       scramble: o.scramble,
       signal: this.stop.abort.signal,
     };
