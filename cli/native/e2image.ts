@@ -235,7 +235,7 @@ async function copySelected(
   job: JobOptions,
 ): Promise<{ readonly unchanged: number; readonly lost: number }> {
   const m = await import("../../src/node.ts");
-  if (o.all) job.bulk?.prepare(volume.size);
+  if (o.all) job.bulk?.prepare(volume.size, output.target.host);
   const selection = await volume.select({
     scope: o.all ? "data" : "metadata",
     nativeSelection: o.nativeSelection,
