@@ -1,5 +1,5 @@
 // What `capture --sanitize` makes, judged by the installed e2fsck and kernel, and searched for every original word.
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, linkSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { SanitizeReport } from "../../src/engine/sanitize.ts";
@@ -205,6 +205,36 @@ if (process.env["IMPRINT_NO_MOUNT"] !== "1")
           );
         });
 
+for (const sums of [true, false])
+  test(`short names in an index without any room, checksums ${sums}: the index is given up`, async (t) => {
+    await inScratch("sanitize", async (dir) => {
+      // Names that fill blocks to the last byte, and one that fits hardly anywhere by its hash.
+      const tree = join(dir, "tree");
+      const wide = join(tree, "wide");
+      mkdirSync(wide, { recursive: true });
+      writeFileSync(join(tree, "one"), "");
+      const long = sums ? 243 : 248;
+      for (let i = 0; i < 3200; i++)
+        linkSync(join(tree, "one"), join(wide, `${i}-`.padEnd(long, `${(i * 7919) % 1000}`)));
+      linkSync(join(tree, "one"), join(wide, "x"));
+      const image = join(dir, "volume.img");
+      const config = join(dir, "e2fsck.conf");
+      writeFileSync(config, "[options]\nindexed_dir_slack_percentage = 0\n");
+      const features = ["-O", sums ? "metadata_csum" : "^metadata_csum"];
+      const mke2fs = ["-q", "-F", "-t", "ext4", "-b", "1024", "-N", "64", ...features, "-d", tree];
+      await must("mke2fs", [...mke2fs, image, "16384"]);
+      await must("e2fsck", ["-fyD", image], { codes: [0, 1], env: { E2FSCK_CONFIG: config } });
+      const out = join(dir, "out.img");
+      const report = await sanitize(image, out);
+      t.is(report.movedNames + report.unindexedDirectories, 1);
+      t.is(await fsckCode(out), 0);
+      const [was, is] = [await listing(image), await listing(out)];
+      t.deepEqual(is.structure, was.structure);
+      t.is(is.words.size, was.words.size);
+      if (process.env["IMPRINT_NO_MOUNT"] !== "1") t.is(await walkMounted(dir, out, "out"), "");
+    });
+  });
+
 test("the same seed gives the same bytes, another seed others; raw, QCOW2 and a pipe agree", async (t) => {
   const image = await shapeImage(shapeNamed("htree-2-levels"));
   await inScratch("sanitize", async (dir) => {
@@ -329,6 +359,23 @@ test("attributes stay readable: values of their own inodes are zeros with the ri
     const r = await run("debugfs", ["-R", `ea_get -f ${file} ${ino} ${big}`, out]);
     t.notRegex(r.stderr.split("\n").slice(1).join("\n"), /\S/);
     t.true(readFileSync(file).equals(Buffer.alloc(4096)));
+  });
+});
+
+test("names in encrypted directories are kept, and the report says so", async (t) => {
+  await inScratch("sanitize", async (dir) => {
+    const image = join(dir, "volume.img");
+    copyFileSync(await shapeImage(shapeNamed("encrypt-flag")), image);
+    writeFileSync(join(dir, "f"), "x");
+    const names = ["ciphertext-number-1", "ciphertext-number-2"];
+    const commands = ["mkdir locked", ...names.map((n) => `write f locked/${n}`), "sif locked flags 0x80800"];
+    await must("debugfs", ["-w", "-f", "-", image], { cwd: dir, input: commands.join("\n") });
+    const out = join(dir, "out.img");
+    const report = await sanitize(image, out);
+    for (const n of names) t.true(stored(out).includes(n));
+    const kept = report.kept.find((k) => k.what === "names in encrypted directories");
+    t.is(kept?.count, 2);
+    t.deepEqual((await listing(out)).structure, (await listing(image)).structure);
   });
 });
 

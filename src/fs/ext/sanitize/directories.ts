@@ -10,6 +10,7 @@ import { type BlockTable, INDEX_NODE, INDEX_ROOT, LEAF, NO_NUMBERS } from "./blo
 import { type HashTree, readHashTree } from "./htree.ts";
 import { DOMAIN, type Keys } from "./keys.ts";
 import {
+  DIRENT_HEADER,
   FLAG_CASEFOLD,
   FLAG_ENCRYPTED,
   FLAG_INDEXED,
@@ -28,6 +29,8 @@ import type { Words } from "./words.ts";
 const PIECE = 256 * 1024;
 const MD4_START = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476];
 const LISTED_WORDS = 6;
+/** Up to this length a drawn name may well be the original one. */
+const MOST_SHORT = 3;
 
 /** What was done to the directories of a volume. */
 export interface DirectoryCounts {
@@ -239,7 +242,8 @@ export class DirectoryPlanner {
       const i = indexOf.get(tree.leaves[leaf])!;
       numbers.set(placed.numbers.subarray(orderStarts[leaf], orderStarts[leaf + 1]), starts[i]);
     }
-    if (placed.unplaced > 0) {
+    const same = await this.dropOriginals(blocks, isIndex, flags, key, numbers);
+    if (placed.unplaced + same > 0) {
       const moved = await this.move(blocks, tree, flags, numbers, indexOf, key);
       if (moved === null) {
         this.unindex(blocks, tree, flags, ino, generation);
@@ -249,6 +253,44 @@ export class DirectoryPlanner {
       for (const [block, bytes] of moved.blocks) plan.overrides.set(block, bytes);
     }
     this.addLeaves(blocks, flags, ino, generation, isIndex, numbers);
+  }
+
+  /**
+   * In a large index the only short names that hash into a leaf may be the ones it had: those are taken away again.
+   * Returns how many.
+   */
+  private async dropOriginals(
+    blocks: Blocks,
+    isIndex: (logical: number) => boolean,
+    flags: number,
+    key: readonly [number, number],
+    numbers: Uint32Array,
+  ): Promise<number> {
+    const { starts, lengths, slot, kernel, sb } = this;
+    const short = (i: number) => lengths.subarray(starts[i], starts[i + 1]).some((n) => n <= MOST_SHORT);
+    let dropped = 0;
+    for (let i = 0; i < blocks.physical.length; i++) {
+      if (isIndex(blocks.logical[i]) || !short(i)) continue;
+      const b = slot.bytes.subarray(0, sb.blockSize);
+      const r = this.source.read(b, blocks.physical[i] * sb.blockSize);
+      if (r instanceof Promise) await r;
+      const n = kernel.raw.listNames(slot.at, b.length, sb.blockSize, flags & 0xff) >>> 0;
+      const listed = kernel.out.slice(4, 4 + LISTED_WORDS * n);
+      for (let k = 0; k < n && starts[i] + k < starts[i + 1]; k++) {
+        const length = listed[LISTED_WORDS * k + 1];
+        const at = listed[LISTED_WORDS * k] + DIRENT_HEADER;
+        const number = numbers[starts[i] + k];
+        if (length > MOST_SHORT || number === UNPLACED) continue;
+        const isOriginal = kernel.borrow(32, (name) => {
+          kernel.raw.nameAt(name.at, length, key[0], key[1], number);
+          return name.bytes.subarray(0, length).every((c, o) => c === b[at + o]);
+        });
+        if (!isOriginal) continue;
+        numbers[starts[i] + k] = UNPLACED;
+        dropped++;
+      }
+    }
+    return dropped;
   }
 
   /** Finds other leaves for names that have none in their own. */

@@ -45,11 +45,21 @@ export async function moveNames(job: MoveJob): Promise<MovedNames | null> {
   return count < 0 ? null : { count, blocks: mover.finish() };
 }
 
+/** Leaves looked into at most: each is kept. */
+const MOST_OPEN = 8192;
+
+interface OpenLeaf {
+  readonly entries: Entry[];
+  readonly tail: Uint8Array | null;
+}
+
 class Mover {
   private readonly job: MoveJob;
   private readonly kernel = Kernel.get();
   /** Leaves taken apart, by rank. */
-  private readonly open = new Map<number, { entries: Entry[]; tail: Uint8Array | null }>();
+  private readonly open = new Map<number, OpenLeaf>();
+  /** Those of them that have changed. */
+  private readonly changed = new Set<number>();
 
   constructor(job: MoveJob) {
     this.job = job;
@@ -70,6 +80,7 @@ class Mover {
       }
       entries.length = 0;
       entries.push(...stay);
+      this.changed.add(leaf);
     }
     for (const { entry } of homeless) {
       const length = entry.name.length;
@@ -86,8 +97,10 @@ class Mover {
   /** New bytes of the leaves that took part. */
   finish(): Map<number, Uint8Array> {
     const blocks = new Map<number, Uint8Array>();
-    for (const [leaf, { entries, tail }] of this.open)
+    for (const leaf of this.changed) {
+      const { entries, tail } = this.open.get(leaf)!;
       blocks.set(this.job.physical(leaf), this.assemble(entries, tail));
+    }
     return blocks;
   }
 
@@ -122,14 +135,16 @@ class Mover {
     for (let k = 0; k < Math.min(count, MOST_TRIES); k++) {
       if (taken.has(k)) continue;
       const found = this.nameAndHash(length, k);
-      if (found === null) continue;
+      if (found === null || sameBytes(found.name, entry.name)) continue;
       const leaf = leafOf(job.tree.bounds, found.hash);
+      if (this.open.size >= MOST_OPEN && !this.open.has(leaf)) continue;
       const { entries, tail } = await this.take(leaf);
       const room = job.blockSize - (tail === null ? 0 : DIRENT_TAIL);
       const size = entries.reduce((n, e) => n + recordSize(e), recordSize(entry));
       if (size > room) continue;
       taken.add(k);
       entries.push({ ...entry, name: found.name });
+      this.changed.add(leaf);
       return true;
     }
     return false;
@@ -148,7 +163,7 @@ class Mover {
   }
 
   /** Takes a leaf apart, its names replaced; the inode number of a name without a place is negative. */
-  private async take(leaf: number): Promise<{ entries: Entry[]; tail: Uint8Array | null }> {
+  private async take(leaf: number): Promise<OpenLeaf> {
     const known = this.open.get(leaf);
     if (known !== undefined) return known;
     const { job, kernel } = this;
@@ -179,10 +194,10 @@ class Mover {
       if (ino !== 0) {
         const typed = (job.flags & TYPED) !== 0;
         const length = typed ? rewritten[at + 6] : u16le(rewritten, at + 6);
-        const name = rewritten.slice(at + DIRENT_HEADER, at + DIRENT_HEADER + length);
-        const type = typed ? rewritten[at + 7] : 0;
         const without = listed.has(at);
-        entries.push({ ino: without ? -ino : ino, type, name: without ? new Uint8Array(length) : name });
+        const name = (without ? b : rewritten).slice(at + DIRENT_HEADER, at + DIRENT_HEADER + length);
+        const type = typed ? rewritten[at + 7] : 0;
+        entries.push({ ino: without ? -ino : ino, type, name });
       }
       at += n;
     }
@@ -214,6 +229,10 @@ class Mover {
 export function putRecordLength(b: Uint8Array, at: number, n: number, blockSize: number): void {
   if (n < 65536) putU16le(b, at + 4, n);
   else putU16le(b, at + 4, n === blockSize ? 65535 : (n & 0xfffc) | ((n >>> 16) & 3));
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((c, i) => c === b[i]);
 }
 
 function recordSize(e: Entry): number {
