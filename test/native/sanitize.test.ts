@@ -214,19 +214,20 @@ for (const sums of [true, false])
       mkdirSync(wide, { recursive: true });
       writeFileSync(join(tree, "one"), "");
       const long = sums ? 243 : 248;
-      for (let i = 0; i < 3200; i++)
+      for (let i = 0; i < 5000; i++)
         linkSync(join(tree, "one"), join(wide, `${i}-`.padEnd(long, `${(i * 7919) % 1000}`)));
       linkSync(join(tree, "one"), join(wide, "x"));
       const image = join(dir, "volume.img");
       const config = join(dir, "e2fsck.conf");
       writeFileSync(config, "[options]\nindexed_dir_slack_percentage = 0\n");
       const features = ["-O", sums ? "metadata_csum" : "^metadata_csum"];
-      const mke2fs = ["-q", "-F", "-t", "ext4", "-b", "1024", "-N", "64", ...features, "-d", tree];
+      const seed = ["-E", "hash_seed=5d2c3b1a-1234-4321-8765-0123456789ab"];
+      const mke2fs = ["-q", "-F", "-t", "ext4", "-b", "1024", "-N", "64", ...seed, ...features, "-d", tree];
       await must("mke2fs", [...mke2fs, image, "16384"]);
       await must("e2fsck", ["-fyD", image], { codes: [0, 1], env: { E2FSCK_CONFIG: config } });
       const out = join(dir, "out.img");
       const report = await sanitize(image, out);
-      t.is(report.movedNames + report.unindexedDirectories, 1);
+      t.is(report.unindexedDirectories, 1);
       t.is(await fsckCode(out), 0);
       const [was, is] = [await listing(image), await listing(out)];
       t.deepEqual(is.structure, was.structure);

@@ -113,7 +113,7 @@ async function openLog(volume: ExtVolume, policy: "replay" | "drop"): Promise<Lo
   if (ino === 0) {
     if (dirty && policy === "replay")
       throw new UnsupportedError(
-        `${source.label}: its journal lies on another device and has to be replayed first; without that: --journal drop`,
+        `${source.label}: its journal lies on another device and has to be replayed first, or dropped`,
       );
     return { ...none, state: "external" };
   }
@@ -528,7 +528,7 @@ const ALWAYS_KEPT = [
   {
     what: "numbers",
     count: 0,
-    why: "owners, permissions, times, sizes, inode and block numbers, UUIDs and quotas are what a bug report is for",
+    why: "owners, permissions, times, sizes, places, UUIDs and quotas are what a bug report is for",
   },
   { what: "lengths of names, targets and values", count: 0, why: "the layout of blocks depends on them" },
   {
