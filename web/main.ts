@@ -75,6 +75,7 @@ class Session {
       mapWaiting(() => engine.stop()),
     );
     this.place.replaceChildren(
+      ...present(view.damage === null ? null : errorBox(new EngineError(view.damage))),
       ...present(partitionsView(view, (n) => void this.show(n))),
       h(
         "div",

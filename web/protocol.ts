@@ -30,6 +30,8 @@ export interface OpenedView {
   readonly hasVolume: boolean;
   /** Bytes of what captures take: the volume, or the partition or disk without one. */
   readonly sourceSize: number;
+  /** Why the filesystem there cannot be read, or null. */
+  readonly damage: PlainError | null;
 }
 
 export interface JobOutcome {

@@ -87,6 +87,7 @@ async function open({ file, format, partition }: Calls["open"]["args"]): Promise
     partition: opened.partition?.number ?? null,
     hasVolume: opened.volume !== null,
     sourceSize: opened.source.size,
+    damage: opened.damage === null ? null : plain(opened.damage),
   };
 }
 
