@@ -4,7 +4,7 @@
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
-packages=(e2fsprogs btrfs-progs xfsprogs ntfs-3g ocfs2-tools qemu-utils zstd chromium)
+packages=(e2fsprogs btrfs-progs xfsprogs ntfs-3g ocfs2-tools qemu-utils zstd bzip2 chromium)
 tools=(
   e2image mke2fs debugfs tune2fs resize2fs e2fsck dumpe2fs # e2fsprogs
   mkfs.btrfs btrfs-image                                   # btrfs-progs
@@ -12,7 +12,7 @@ tools=(
   ntfsclone mkntfs                                         # ntfs-3g
   o2image mkfs.ocfs2                                       # ocfs2-tools
   qemu-img                                                 # qemu-utils
-  zstd chromium
+  zstd bzip2 chromium
 )
 missing=()
 for tool in "${tools[@]}"; do command -v "$tool" >/dev/null || missing+=("$tool"); done
