@@ -1,3 +1,5 @@
+import type { HostFile } from "../bytes/runs.ts";
+
 /**
  * A file or device that is changed in place, where it matters what a power cut leaves. Everything answers
  * synchronously and throws IoError. Offsets and sizes in bytes.
@@ -11,8 +13,12 @@ export interface DurableFile {
   write(bytes: Uint8Array, at: number): void;
   /** Makes a file at least `size` bytes long; devices are as long as they are. */
   grow(size: number): void;
+  /** Makes a file exactly `size` bytes long: cut, or longer by a hole. Devices only grow in name: nothing happens. */
+  truncate(size: number): void;
   /** Returns when everything written so far would survive a power cut. */
   sync(): void;
+  /** The host file behind it, where there is one. */
+  readonly host?: HostFile;
 }
 
 /** The one place where a job keeps the journal that makes it resumable. */

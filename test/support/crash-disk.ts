@@ -75,6 +75,13 @@ export class CrashFile implements DurableFile {
     this.extend(size);
   }
 
+  truncate(size: number): void {
+    const cut = this.spend();
+    if (cut !== null) throw cut;
+    if (size < this.now.length) this.now = Buffer.from(this.now.subarray(0, size));
+    else this.extend(size);
+  }
+
   sync(): void {
     const cut = this.spend();
     if (cut !== null) throw cut;

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";
+import type { HostFile } from "../../bytes/runs.ts";
 import { RefusedError } from "../../errors.ts";
 import type { DurableFile, JournalStore } from "../durable.ts";
 import { closeQuietly, readAt, writeAt } from "./file-io.ts";
@@ -8,24 +9,31 @@ import type { InPlaceTarget } from "./in-place-target.ts";
 
 /** A target opened in place, as a durable file. */
 export function durableTarget(target: InPlaceTarget): DurableFile {
-  return new NodeDurableFile(target.fd, target.label, target.blockDevice ? target.capacity : null);
+  return new NodeDurableFile(
+    target.fd,
+    target.label,
+    target.blockDevice ? target.capacity : null,
+    target.host,
+  );
 }
 
 class NodeDurableFile implements DurableFile {
   readonly label: string;
   private readonly fd: number;
+  readonly host?: HostFile;
   private readonly fixed: number | null;
 
   /** `fixed`: bytes of a device, which cannot grow. */
-  constructor(fd: number, label: string, fixed: number | null) {
+  constructor(fd: number, label: string, fixed: number | null, host?: HostFile) {
     this.fd = fd;
     this.label = label;
     this.fixed = fixed;
+    this.host = host;
   }
 
   size(): number {
     if (this.fixed !== null) return this.fixed;
-    return this.host("cannot look at", () => fs.fstatSync(this.fd).size);
+    return this.call("cannot look at", () => fs.fstatSync(this.fd).size);
   }
 
   read(into: Uint8Array, at: number): number {
@@ -38,18 +46,23 @@ class NodeDurableFile implements DurableFile {
 
   grow(size: number): void {
     if (this.fixed !== null || this.size() >= size) return;
-    this.host("cannot resize", () => fs.ftruncateSync(this.fd, size));
+    this.call("cannot resize", () => fs.ftruncateSync(this.fd, size));
+  }
+
+  truncate(size: number): void {
+    if (this.fixed !== null) return;
+    this.call("cannot resize", () => fs.ftruncateSync(this.fd, size));
   }
 
   sync(): void {
-    this.host("cannot flush", () => fs.fsyncSync(this.fd));
+    this.call("cannot flush", () => fs.fsyncSync(this.fd));
   }
 
   close(): void {
     closeQuietly(this.fd);
   }
 
-  private host<T>(doing: string, call: () => T): T {
+  private call<T>(doing: string, call: () => T): T {
     try {
       return call();
     } catch (error) {
