@@ -6,7 +6,17 @@ export { crc32c } from "./crc32c";
 export { dirhash } from "./dirhash";
 export { extInodes } from "./ext-inode";
 export { scrambleNames } from "./names";
+export { dropCommands, readCommands, writeCommands } from "./ntfsclone";
 export { fillBe64, fillRefcounts } from "./qcow2";
+export {
+  checkCopied,
+  compareRefcounts,
+  countL2,
+  freeCounter,
+  lastCounter,
+  loadRefcounts,
+  storeRefcounts,
+} from "./qcow2-check";
 export {
   deriveKey,
   describeWord,
@@ -18,4 +28,5 @@ export {
   rewriteNames,
   scanWords,
 } from "./sanitize-names";
+export { storedSectors } from "./sectors";
 export { isZero, nonzeroRuns } from "./zero";

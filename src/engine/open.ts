@@ -4,6 +4,7 @@ import { readPartitionTable } from "../fs/partition/table.ts";
 import type { Volume } from "../fs/volume.ts";
 import { e2imageFormat } from "../image/e2image/format.ts";
 import type { ImageFormat, OpenedImage } from "../image/format.ts";
+import { ntfscloneFormat } from "../image/ntfsclone/format.ts";
 import { qcow2Format } from "../image/qcow2/format.ts";
 import { rawFormat } from "../image/raw/format.ts";
 import type { Gate } from "../io/gate.ts";
@@ -12,7 +13,7 @@ import { readZeroFilled, type Source } from "../io/source.ts";
 import type { OpenOptions, PartitionEntry } from "./api.ts";
 
 /** Image formats, most specific first; raw takes whatever nothing else knows. A new format is a folder and a line here. */
-export const imageFormats: readonly ImageFormat[] = [qcow2Format, e2imageFormat, rawFormat];
+export const imageFormats: readonly ImageFormat[] = [qcow2Format, e2imageFormat, ntfscloneFormat, rawFormat];
 
 /** A filesystem the engine can read. A new one is a folder and a line in `filesystems`. */
 export interface Filesystem {

@@ -7,6 +7,7 @@ export interface KernelExports {
   arenaLength(): number;
   isZero(at: number, length: number): number;
   nonzeroRuns(at: number, blockSize: number, blocks: number): number;
+  storedSectors(at: number, sectors: number, sector: number, least: number, alignment: number): number;
   firstDifference(a: number, b: number, length: number): number;
   nextSet(at: number, from: number, to: number): number;
   nextClear(at: number, from: number, to: number): number;
@@ -16,6 +17,56 @@ export interface KernelExports {
   crc16(crc: number, at: number, length: number): number;
   fillBe64(at: number, count: number, value: number, step: number, flags: number): void;
   fillRefcounts(at: number, first: number, count: number, order: number, value: number): void;
+  /** See assembly/qcow2-check.ts, also for those that follow. */
+  countL2(
+    table: number,
+    from: number,
+    entries: number,
+    clusterBits: number,
+    flags: number,
+    walk: number,
+    counters: number,
+    width: number,
+    max: number,
+  ): number;
+  checkCopied(
+    table: number,
+    from: number,
+    entries: number,
+    clusterBits: number,
+    flags: number,
+    walk: number,
+    counters: number,
+    width: number,
+  ): number;
+  compareRefcounts(
+    block: number,
+    entry: number,
+    from: number,
+    count: number,
+    order: number,
+    counters: number,
+    width: number,
+  ): number;
+  loadRefcounts(
+    block: number,
+    entry: number,
+    count: number,
+    order: number,
+    counters: number,
+    width: number,
+    max: number,
+  ): void;
+  storeRefcounts(
+    block: number,
+    entry: number,
+    count: number,
+    order: number,
+    counters: number,
+    width: number,
+  ): void;
+  lastCounter(counters: number, count: number, width: number): number;
+  freeCounter(counters: number, from: number, count: number, width: number): number;
   /** See assembly/ext-inode.ts. */
   extInodes(
     at: number,
@@ -48,4 +99,15 @@ export interface KernelExports {
   ): number;
   describeWord(at: number, length: number): void;
   scanWords(at: number, length: number, from: number, filter: number, shift: number): number;
+  /** See assembly/ntfsclone.ts, also for those that follow. */
+  readCommands(at: number, length: number, clusterSize: number, pack: number, state: number): number;
+  writeCommands(
+    to: number,
+    from: number,
+    table: number,
+    runs: number,
+    clusterSize: number,
+    lastBytes: number,
+  ): number;
+  dropCommands(to: number, from: number, size: number, count: number): void;
 }
