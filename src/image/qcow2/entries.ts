@@ -10,12 +10,15 @@ const PIECE = 65536;
 export class L2Segment {
   private readonly bytes: Uint8Array;
   private readonly view: DataView;
+  /** Bytes of an entry: 8, or 16 where they are extended. */
+  private readonly size: number;
   private first = 0;
   private end = 0;
 
-  /** `entries`: entries of one L2 table. */
-  constructor(entries: number) {
-    this.bytes = new Uint8Array(entries * 8);
+  /** `entries`: entries of one L2 table; `extended`: of 16 bytes, with a word of subclusters. */
+  constructor(entries: number, extended = false) {
+    this.size = extended ? 16 : 8;
+    this.bytes = new Uint8Array(entries * this.size);
     this.view = new DataView(this.bytes.buffer);
   }
 
@@ -24,27 +27,57 @@ export class L2Segment {
    * Ascending.
    */
   set(index: number, count: number, offset: number, step: number): void {
-    if (this.end === this.first) this.first = this.end = index;
-    if (index > this.end) this.bytes.fill(0, this.end * 8, index * 8);
-    const { view } = this;
+    this.reach(index);
+    const { view, size } = this;
     let high = Math.floor(offset / 0x100000000);
     let low = offset - high * 0x100000000;
-    for (let p = index * 8, last = p + count * 8; p < last; p += 8) {
+    for (let p = index * size, last = p + count * size; p < last; p += size) {
       view.setUint32(p, high | COPIED_HIGH);
       view.setUint32(p + 4, low);
+      if (size === 16) this.setSubclusters(p, 0, 0xffffffff);
       low += step;
       if (low >= 0x100000000) {
         low -= 0x100000000;
         high++;
       }
     }
-    this.end = index + count;
+    this.end = Math.max(this.end, index + count);
+  }
+
+  /** Sets `count` entries from `index` to two words each, high first, and both subcluster words where there are any. */
+  setWords(index: number, count: number, high: number, low: number, zeros = 0, used = 0): void {
+    this.reach(index);
+    const { view, size } = this;
+    for (let p = index * size, last = p + count * size; p < last; p += size) {
+      view.setUint32(p, high);
+      view.setUint32(p + 4, low);
+      if (size === 16) this.setSubclusters(p, zeros, used);
+    }
+    this.end = Math.max(this.end, index + count);
+  }
+
+  /** Sets the subclusters of an entry that was set before: which read as zeros, which are stored. */
+  subclusters(index: number, zeros: number, used: number): void {
+    this.setSubclusters(index * 16, zeros, used);
+  }
+
+  private setSubclusters(p: number, zeros: number, used: number): void {
+    this.view.setUint32(p + 8, zeros);
+    this.view.setUint32(p + 12, used);
+  }
+
+  private reach(index: number): void {
+    if (this.end === this.first) this.first = this.end = index;
+    if (index > this.end) this.bytes.fill(0, this.end * this.size, index * this.size);
   }
 
   /** Writes the segment of the table at `table` and forgets it. */
   flush(table: number, out: WriteList): void {
     if (this.end > this.first)
-      out.meta(table + this.first * 8, this.bytes.subarray(this.first * 8, this.end * 8));
+      out.meta(
+        table + this.first * this.size,
+        this.bytes.subarray(this.first * this.size, this.end * this.size),
+      );
     this.first = this.end = 0;
   }
 }

@@ -1,9 +1,13 @@
 import { putU32be, putU64be } from "../../bytes/endian.ts";
 import {
+  AUTOCLEAR,
+  COMPATIBLE_LAZY_REFCOUNTS,
+  COMPRESSION,
   EXTENSION,
   FEATURE_NAMES,
   FEATURE_ROW,
   H,
+  INCOMPATIBLE,
   MAGIC,
   V2_HEADER_LENGTH,
   V3_HEADER_LENGTH,
@@ -21,6 +25,14 @@ export interface HeaderFields {
   readonly refcountOrder: number;
   readonly backingFile: string | null;
   readonly backingFormat: string | null;
+  /** 0 zlib (default), 1 zstd: see COMPRESSION. */
+  readonly compressionType?: number;
+  readonly extendedL2?: boolean;
+  readonly lazyRefcounts?: boolean;
+  /** Name of the file that holds the data. */
+  readonly dataFile?: string | null;
+  /** The data file can be read as a raw image. */
+  readonly rawDataFile?: boolean;
 }
 
 /** The first 72 bytes: all of a version 2 header. */
@@ -39,7 +51,7 @@ export function v2Header(f: HeaderFields): Uint8Array {
 
 /**
  * The header with its extensions and the backing file name, in the order qemu writes them: backing format,
- * feature names (version 3 and clusters above 4 KiB only), end, name. Throws RangeError where it does not fit
+ * data file, feature names (version 3 and clusters above 4 KiB only), end, name. Throws RangeError where it does not fit
  * into one cluster.
  */
 export function qemuHeader(f: HeaderFields): Uint8Array {
@@ -60,12 +72,28 @@ export function qemuHeader(f: HeaderFields): Uint8Array {
   const head = new Uint8Array(f.version >= 3 ? V3_HEADER_LENGTH : V2_HEADER_LENGTH);
   head.set(v2Header(f));
   if (f.version >= 3) {
+    const bits = (...flags: (number | false)[]) =>
+      flags.reduce<number>((sum, bit) => (bit === false ? sum : sum + 2 ** bit), 0);
+    const zstd = (f.compressionType ?? COMPRESSION.zlib) !== COMPRESSION.zlib;
+    putU64be(
+      head,
+      H.incompatible,
+      bits(
+        f.dataFile != null && INCOMPATIBLE.dataFile,
+        zstd && INCOMPATIBLE.compressionType,
+        f.extendedL2 === true && INCOMPATIBLE.extendedL2,
+      ),
+    );
+    putU64be(head, H.compatible, bits(f.lazyRefcounts === true && COMPATIBLE_LAZY_REFCOUNTS));
+    putU64be(head, H.autoclear, bits(f.rawDataFile === true && AUTOCLEAR.rawDataFile));
+    head[H.compressionType] = f.compressionType ?? COMPRESSION.zlib;
     putU32be(head, H.refcountOrder, f.refcountOrder);
     putU32be(head, H.headerLength, V3_HEADER_LENGTH);
   }
   add(head);
   if (f.backingFile !== null && f.backingFormat !== null)
     extension(EXTENSION.backingFormat, text.encode(f.backingFormat));
+  if (f.dataFile != null) extension(EXTENSION.dataFile, text.encode(f.dataFile));
   if (f.version >= 3 && f.clusterBits > 12) {
     const rows = new Uint8Array(FEATURE_NAMES.length * FEATURE_ROW);
     FEATURE_NAMES.forEach(([kind, bit, name], i) => {

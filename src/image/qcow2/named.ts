@@ -2,6 +2,7 @@ import { u32be } from "../../bytes/endian.ts";
 import { UnsupportedError } from "../../errors.ts";
 import type { Gate, GateRequest } from "../../io/gate.ts";
 import type { Source } from "../../io/source.ts";
+import type { StatusSource } from "./block-status.ts";
 import { MAGIC } from "./layout.ts";
 
 /**
@@ -26,6 +27,7 @@ export async function openNamed(
       label: image.label,
       read: (into, at) => image.read(into, at),
       map: (from, to) => image.map(from, to),
+      ...("status" in image ? { status: (image as StatusSource).status.bind(image) } : {}),
       close: async () => {
         await image.close();
         await file.close();

@@ -6,12 +6,13 @@ import type { InfoField } from "../../fs/volume.ts";
 import type { Gate } from "../../io/gate.ts";
 import type { Source } from "../../io/source.ts";
 import type { OpenedImage } from "../format.ts";
+import { type LayerRun, layerRun, type StatusRun, type StatusSource, statusOf } from "./block-status.ts";
 import { HEADER_BYTES, parseHeader, type Qcow2Header } from "./header.ts";
 import { qcow2Info } from "./info.ts";
 import { COMPRESSION, CRYPT, H, MAX_CLUSTER_BITS, V2_HEADER_LENGTH } from "./layout.ts";
 import { openNamed } from "./named.ts";
 import { readSnapshots, type Snapshot } from "./snapshots.ts";
-import { COMPRESSED, STORED, Tables, UNALLOCATED, ZEROED } from "./tables.ts";
+import { COMPRESSED, type SliceAt, STORED, Tables, UNALLOCATED, ZEROED } from "./tables.ts";
 
 /** Runs after which `map` ends a batch. */
 const BATCH = 8192;
@@ -25,12 +26,21 @@ export interface OpenQcow2Options {
   readonly codecs?: Codecs;
   /** Layers above this image: 0 for the one the person named. */
   readonly depth?: number;
+  /**
+   * Opens the disk of the backing file when it is first needed, instead of the gate; it stays open when the image is
+   * closed.
+   */
+  readonly openBacking?: (header: Qcow2Header) => Promise<Source>;
 }
 
 /** An opened QCOW2 image: the disk inside it. */
-export interface Qcow2Image extends OpenedImage {
+export interface Qcow2Image extends OpenedImage, StatusSource {
   readonly header: Qcow2Header;
   readonly snapshots: readonly Snapshot[];
+  /** Why the snapshot table cannot be read, or null. */
+  readonly snapshotTrouble: FormatError | null;
+  /** Opens the data file now, where there is one and it is not open yet; answers with the file that holds the data. */
+  openData(): Promise<Source>;
 }
 
 /**
@@ -66,7 +76,7 @@ export async function openQcow2(
       if (!(e instanceof FormatError)) throw e;
       trouble = e;
     }
-  return new Reader(source, gate, header, snapshots, trouble, options.codecs ?? null, depth);
+  return new Reader(source, gate, header, snapshots, trouble, options, depth);
 }
 
 class Reader implements Qcow2Image {
@@ -79,11 +89,15 @@ class Reader implements Qcow2Image {
   private readonly gate: Gate;
   private readonly codecs: Codecs | null;
   private readonly depth: number;
-  private readonly snapshotTrouble: FormatError | null;
+  private readonly openBacking: OpenQcow2Options["openBacking"];
+  readonly snapshotTrouble: FormatError | null;
   private readonly tables: Tables;
   private data: Source | null;
   private backing: Source | null = null;
   private backingOpen: boolean;
+  private below: StatusSource["status"] | null = null;
+  private readonly slice: SliceAt = { words: null, at: 0, index: 0, entries: 0 };
+  private readonly layer: LayerRun = { state: HOLE, length: 0, host: -1 };
   private opening: Promise<void> | null = null;
   private readonly kept = new Map<number, Uint8Array>();
 
@@ -93,7 +107,7 @@ class Reader implements Qcow2Image {
     header: Qcow2Header,
     snapshots: readonly Snapshot[],
     snapshotTrouble: FormatError | null,
-    codecs: Codecs | null,
+    options: OpenQcow2Options,
     depth: number,
   ) {
     this.source = source;
@@ -101,7 +115,8 @@ class Reader implements Qcow2Image {
     this.header = header;
     this.snapshots = snapshots;
     this.snapshotTrouble = snapshotTrouble;
-    this.codecs = codecs;
+    this.codecs = options.codecs ?? null;
+    this.openBacking = options.openBacking;
     this.depth = depth;
     this.size = header.size;
     this.label = source.label;
@@ -298,6 +313,39 @@ class Reader implements Qcow2Image {
     return null;
   }
 
+  status(at: number, end: number, own: boolean, run: StatusRun): Promise<void> | null {
+    for (;;) {
+      const wait =
+        this.data === null || !this.backingOpen
+          ? this.openFiles()
+          : layerRun(this.tables, this.header, this.slice, at, Math.min(end, this.size), this.layer);
+      if (wait !== null) return wait.then(() => this.status(at, end, own, run) ?? undefined);
+      break;
+    }
+    const { state, length, host } = this.layer;
+    run.state = state;
+    run.length = length;
+    run.host = -1;
+    run.file = null;
+    if (state === DATA && host >= 0 && this.header.cryptMethod === CRYPT.none) this.place(host, run);
+    if (state !== HOLE) return null;
+    if (this.backing === null || at >= this.backing.size) {
+      run.state = ZERO;
+      return null;
+    }
+    if (own) return null;
+    this.below ??= statusOf(this.backing);
+    return this.below(at, Math.min(at + length, this.backing.size), false, run);
+  }
+
+  /** Where stored bytes lie; a run that the file's end cuts short is left to `read`. */
+  private place(host: number, run: StatusRun): void {
+    const plain = this.data!.plain;
+    if (plain === undefined || host + run.length > this.tables.dataSize) return;
+    run.host = plain.base + host;
+    run.file = plain.file;
+  }
+
   /** Opens the data file and the backing file. */
   private openFiles(): Promise<void> | null {
     if (this.data !== null && this.backingOpen) return null;
@@ -307,9 +355,8 @@ class Reader implements Qcow2Image {
     return this.opening;
   }
 
-  private async open(): Promise<void> {
+  async openData(): Promise<Source> {
     const { header, gate } = this;
-    const options = { codecs: this.codecs ?? undefined, depth: this.depth + 1 };
     if (this.data === null) {
       if (header.dataFile === null)
         throw new FormatError("qcow2 header", 0, "data file feature without the data file's name");
@@ -323,25 +370,34 @@ class Reader implements Qcow2Image {
       this.tables.dataSize = data.size;
       this.data = data;
     }
-    if (!this.backingOpen) {
-      this.backing = await openNamed(
-        {
-          name: header.backingFile!,
-          purpose: "backing file",
-          format: header.backingFormat,
-          from: this.label,
-          depth: this.depth + 1,
-        },
-        gate,
-        (source) => openQcow2(source, gate, options),
-      );
-      this.backingOpen = true;
-    }
+    return this.data;
+  }
+
+  private async open(): Promise<void> {
+    const { header, gate } = this;
+    const options = { codecs: this.codecs ?? undefined, depth: this.depth + 1 };
+    await this.openData();
+    if (this.backingOpen) return;
+    this.backing =
+      this.openBacking !== undefined
+        ? await this.openBacking(header)
+        : await openNamed(
+            {
+              name: header.backingFile!,
+              purpose: "backing file",
+              format: header.backingFormat,
+              from: this.label,
+              depth: this.depth + 1,
+            },
+            gate,
+            (source) => openQcow2(source, gate, options),
+          );
+    this.backingOpen = true;
   }
 
   async close(): Promise<void> {
     this.kept.clear();
     if (this.data !== null && this.data !== this.source) await this.data.close();
-    if (this.backing !== null) await this.backing.close();
+    if (this.backing !== null && this.openBacking === undefined) await this.backing.close();
   }
 }

@@ -34,6 +34,18 @@ export interface Located {
   compressed: number;
 }
 
+/** What `entriesAt` found. */
+export interface SliceAt {
+  /** Entries as words, high first: pairs, or two pairs an entry where L2 entries are extended. */
+  words: Uint32Array | null;
+  /** Byte offset of the slice in the image. */
+  at: number;
+  /** Entry of the asked-for cluster. */
+  index: number;
+  /** Entries of a slice. */
+  entries: number;
+}
+
 interface Slice {
   /** Entries as pairs of words, high first. */
   readonly words: Uint32Array;
@@ -134,6 +146,37 @@ export class Tables {
     }
     if (this.entryWords === 2) this.standard(at, end, cluster);
     else this.extended(at, end, cluster);
+    return null;
+  }
+
+  /**
+   * The words of the L2 entries around guest byte `at`, as far as qemu looks at once (its slices are these). Null where
+   * the L1 entry is empty; `index` is then meaningless. Promise: call again when it is settled. Throws FormatError.
+   */
+  entriesAt(at: number, found: SliceAt): Promise<void> | null {
+    if (this.l1 === null) {
+      const r = this.loadL1();
+      if (r !== null) return r;
+    }
+    const l1 = this.l1!;
+    const cluster = Math.floor(at / this.clusterSize);
+    const i = Math.floor(cluster / this.entriesPerTable);
+    found.index = cluster % this.entriesPerSlice;
+    found.entries = this.entriesPerSlice;
+    found.words = null;
+    const high = l1[2 * i];
+    const low = l1[2 * i + 1];
+    if ((high & OFFSET_HIGH) === 0 && (low & OFFSET_LOW) === 0) {
+      this.checkL1(i, high, low);
+      return null;
+    }
+    const number = Math.floor(cluster / this.entriesPerSlice);
+    if (number !== this.lastNumber) {
+      const r = this.loadSlice(number, i, high, low);
+      if (r !== null) return r;
+    }
+    found.words = this.last!.words;
+    found.at = this.last!.at;
     return null;
   }
 
