@@ -29,7 +29,7 @@ const TOOLS: Record<string, { readonly summary: string; readonly load?: Entry["l
   o2image: { summary: "as o2image of ocfs2-tools" },
   "btrfs-image": { summary: "as btrfs-image of btrfs-progs" },
   ntfsclone: { summary: "as ntfsclone of ntfs-3g" },
-  "qemu-img": { summary: "as qemu-img of QEMU" },
+  "qemu-img": { summary: "as qemu-img of QEMU", load: () => import("./native/qemu-img.ts") },
 };
 
 /** Runs `imprint WORD ...`; answers with the exit code. */

@@ -23,7 +23,14 @@ export interface OptionSpec {
 export type Item =
   | { readonly kind: "option"; readonly key: string; readonly value: string | null; readonly name: string }
   | { readonly kind: "operand"; readonly value: string }
-  | { readonly kind: "error"; readonly message: string };
+  | {
+      readonly kind: "error";
+      readonly message: string;
+      /** True where an option lacks its argument. */
+      readonly missing?: boolean;
+      /** The word that C finds before optind: the last one read to its end; absent where that is the command's name. */
+      readonly word?: string;
+    };
 
 export interface ParseSettings {
   /** Stop at the first operand instead of permuting (POSIXLY_CORRECT, or a sub-command word). */
@@ -51,8 +58,14 @@ export function* parse(
       if (found.kind === "needs-argument") {
         if (i < args.length)
           yield { kind: "option", key: found.spec.key, value: args[i++], name: `--${found.spec.long}` };
-        else yield { kind: "error", message: `option '--${found.spec.long}' requires an argument` };
-      } else yield found;
+        else
+          yield {
+            kind: "error",
+            message: `option '--${found.spec.long}' requires an argument`,
+            missing: true,
+            word,
+          };
+      } else yield found.kind === "error" ? { ...found, word } : found;
     } else {
       // A cluster: flags until one takes the rest of the word, or the next word, as its argument.
       for (let c = 1; c < word.length; ) {
@@ -60,7 +73,9 @@ export function* parse(
         c += letter.length;
         const spec = letter === ":" || letter === ";" ? undefined : specs.find((s) => s.short === letter);
         if (spec === undefined) {
-          yield { kind: "error", message: `invalid option -- '${letter}'` };
+          // Only the last letter of a cluster is read to the word's end.
+          const before: string | undefined = c < word.length ? args[i - 2] : word;
+          yield { kind: "error", message: `invalid option -- '${letter}'`, word: before };
           continue;
         }
         let value: string | null = null;
@@ -68,7 +83,12 @@ export function* parse(
           if (c < word.length) value = word.slice(c);
           else if (!spec.optional) {
             if (i >= args.length) {
-              yield { kind: "error", message: `option requires an argument -- '${letter}'` };
+              yield {
+                kind: "error",
+                message: `option requires an argument -- '${letter}'`,
+                missing: true,
+                word,
+              };
               break;
             }
             value = args[i++];

@@ -3,6 +3,7 @@ import { basename, dirname, join } from "node:path";
 import type { HostFile } from "../../bytes/runs.ts";
 import { RefusedError } from "../../errors.ts";
 import type { DurableFile, JournalStore } from "../durable.ts";
+import { deviceId, deviceSize } from "./block-device.ts";
 import { closeQuietly, readAt, writeAt } from "./file-io.ts";
 import { codeOf, hostError } from "./host-error.ts";
 import type { InPlaceTarget } from "./in-place-target.ts";
@@ -17,9 +18,32 @@ export function durableTarget(target: InPlaceTarget): DurableFile {
   );
 }
 
-class NodeDurableFile implements DurableFile {
+/** A file or block device of this machine that is changed in place; close it. */
+export interface OpenedDurableFile extends DurableFile {
+  readonly fd: number;
+  truncate(size: number): void;
+  close(): void;
+}
+
+/** Opens an existing file or block device for reading and writing. Throws IoError, RefusedError for a directory. */
+export function openDurableFile(path: string, label = path): OpenedDurableFile {
+  let fd = -1;
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDWR);
+    const st = fs.fstatSync(fd, { bigint: true });
+    if (!st.isFile() && !st.isBlockDevice())
+      throw new RefusedError("ENOTSEEKABLE", `${label}: is neither a file nor a block device`);
+    const fixed = st.isBlockDevice() ? deviceSize(fd, deviceId(st.rdev)) : null;
+    return new NodeDurableFile(fd, label, fixed, { path, fd });
+  } catch (error) {
+    if (fd >= 0) closeQuietly(fd);
+    throw error instanceof RefusedError ? error : hostError(error, label, "cannot open");
+  }
+}
+
+class NodeDurableFile implements OpenedDurableFile {
   readonly label: string;
-  private readonly fd: number;
+  readonly fd: number;
   readonly host?: HostFile;
   private readonly fixed: number | null;
 

@@ -13,6 +13,12 @@ export interface FileGateOptions {
   readonly devices?: boolean;
   /** Folder that names are relative to where the image that holds them is not a file. Default: the working folder. */
   readonly base?: string;
+  /**
+   * How names are joined. "resolved" (default): to the real folder of the image that names them. "textual": as qemu does,
+   * backing files to the text of the image's name up to its last slash, data files to the working folder (or, where
+   * nothing is there, to the image's); labels are the joined texts.
+   */
+  readonly names?: "resolved" | "textual";
 }
 
 /** An opened file of a chain: its folder, and the identities of it and of every image above it. */
@@ -45,7 +51,7 @@ export function fileGate(options: FileGateOptions = {}): Gate {
     if (request.depth > maxDepth)
       throw new RefusedError("EDEPTH", `${what}: more than ${maxDepth} layers of backing files`);
     const parent = linkOf(request.from);
-    const path = locate(request, parent.folder, what);
+    const path = options.names === "textual" ? join(request, what) : locate(request, parent.folder, what);
     const source = openFileSource(path, { devices: options.devices ?? false });
     const id = identity(source.blockDevice, source.stat);
     if (parent.chain.has(id)) {
@@ -61,21 +67,38 @@ function identity(device: boolean, st: FileSource["stat"]): string {
   return device ? `device ${st.rdev}` : `file ${st.dev}:${st.ino}`;
 }
 
+/** The path a name stands for by its text alone. */
+function join(request: GateRequest, what: string): string {
+  const name = fileName(request, what);
+  if (name.startsWith("/") || request.name.startsWith("file:")) return existing(name, "");
+  const beside = request.from.slice(0, request.from.lastIndexOf("/") + 1);
+  if (request.purpose === "data file" && statOf(existing(name, "")) !== undefined) return existing(name, "");
+  return existing(name, beside);
+}
+
+/** `folder` and `name` together, the name's bytes taken as UTF-8 where only that is there. */
+function existing(name: string, folder: string): string {
+  const path = folder + name;
+  if (statOf(path) !== undefined) return path;
+  const bytes = [...name].every((c) => c.charCodeAt(0) < 256) ? Buffer.from(name, "latin1").toString() : name;
+  const other = folder + bytes;
+  return statOf(other) !== undefined ? other : path;
+}
+
+/** The name without "file:"; other protocols are refused. */
+function fileName(request: GateRequest, what: string): string {
+  const { name } = request;
+  if (name === "" || name.includes("\0")) throw new RefusedError("EPROTOCOL", `${what}: is not a file name`);
+  if (name.startsWith("file:")) return name.slice("file:".length).replace(/^\/\/(?=\/)/, "");
+  if (/^[^/]*:/.test(name))
+    throw new RefusedError("EPROTOCOL", `${what}: names with a protocol are not opened, only files`);
+  return name;
+}
+
 /** The path a name stands for. */
 function locate(request: GateRequest, folder: string, what: string): string {
-  let name = request.name;
-  if (name === "" || name.includes("\0")) throw new RefusedError("EPROTOCOL", `${what}: is not a file name`);
-  let base = folder;
-  if (name.startsWith("file:")) {
-    // qemu takes what follows as a path of its own, not relative to the image.
-    name = name.slice("file:".length).replace(/^\/\/(?=\/)/, "");
-    base = ".";
-  } else if (/^[^/]*:/.test(name))
-    throw new RefusedError("EPROTOCOL", `${what}: names with a protocol are not opened, only files`);
-  const path = resolve(base, name);
-  if (statOf(path) !== undefined) return path;
-  // An image holds bytes; a reader may have passed them on one character a byte.
-  const bytes = [...name].every((c) => c.charCodeAt(0) < 256) ? Buffer.from(name, "latin1").toString() : name;
-  const other = resolve(base, bytes);
-  return statOf(other) !== undefined ? other : path;
+  const name = fileName(request, what);
+  // qemu takes what follows "file:" as a path of its own, not relative to the image.
+  const base = request.name.startsWith("file:") ? "." : folder;
+  return existing(resolve(base, name), "");
 }

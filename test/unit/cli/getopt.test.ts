@@ -115,7 +115,13 @@ test("spellings of one option do not make an abbreviation ambiguous", (t) => {
   );
   t.deepEqual(
     [...parse(["--co"], specs)],
-    [{ kind: "error", message: "option '--co' is ambiguous; possibilities: '--colour' '--count'" }],
+    [
+      {
+        kind: "error",
+        message: "option '--co' is ambiguous; possibilities: '--colour' '--count'",
+        word: "--co",
+      },
+    ],
   );
 });
 

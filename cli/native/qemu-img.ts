@@ -1,0 +1,85 @@
+import { parse } from "../getopt.ts";
+import { print } from "../ui/out.ts";
+import { Finished, QemuUsageError, reportQemu, warn } from "./qemu-img/errors.ts";
+import { HelpWanted, settings } from "./qemu-img/options.ts";
+
+/** A subcommand's module: runs with the words after its name; returns the exit code or throws (see errors.ts). */
+interface Command {
+  run(program: string, args: readonly string[]): Promise<number> | number;
+}
+
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  info: () => import("./qemu-img/info.ts"),
+};
+
+/** Commands of the native tool that are not here (yet). */
+const MISSING = new Set([
+  "amend",
+  "bench",
+  "bitmap",
+  "check",
+  "commit",
+  "compare",
+  "convert",
+  "create",
+  "dd",
+  "map",
+  "measure",
+  "rebase",
+  "resize",
+  "snapshot",
+]);
+
+const OPTIONS = [
+  { key: "help", short: "h", long: "help" },
+  { key: "version", short: "V", long: "version" },
+  { key: "trace", short: "T", long: "trace", arg: "pattern" },
+  { key: "untrusted", long: "untrusted" },
+];
+
+/** qemu-img: the global options, then a command with its own. Returns the exit code. */
+export async function run(program: string, args: readonly string[]): Promise<number> {
+  try {
+    return await dispatch(program, args);
+  } catch (error) {
+    if (!(error instanceof HelpWanted)) return reportQemu(error);
+    const { helpText } = await import("./qemu-img/help.ts");
+    print(helpText());
+    return 0;
+  }
+}
+
+async function dispatch(program: string, args: readonly string[]): Promise<number> {
+  settings.untrusted = false;
+  if (args.length === 0) throw new QemuUsageError("Not enough arguments");
+  const words: string[] = [];
+  for (const item of parse(args, OPTIONS, { posix: true })) {
+    if (item.kind === "operand") words.push(item.value);
+    else if (item.kind === "error") {
+      const what = item.missing ? "missing argument for option" : "unrecognized option";
+      throw new QemuUsageError(`${what} '${item.word ?? "qemu-img"}'`);
+    } else if (item.key === "help") throw new HelpWanted();
+    else if (item.key === "version") {
+      const { version } = await import("../version.ts");
+      print(`qemu-img version 7.2 (Imprint ${version()})\n`);
+      return 0;
+    } else if (item.key === "untrusted") settings.untrusted = true;
+    else trace(item.value!);
+  }
+  const [name, ...rest] = words;
+  if (name === undefined) throw new QemuUsageError("Not enough arguments");
+  const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (load === undefined) {
+    if (MISSING.has(name)) throw new QemuUsageError(`${name} is not in this version yet`);
+    throw new QemuUsageError(`Command not found: ${name}`);
+  }
+  return (await load()).run(program, rest);
+}
+
+/** -T: there are no trace events here. */
+function trace(text: string): void {
+  const first = text.split(",")[0];
+  if (first === "help" || first === "?") throw new Finished(0);
+  if (!first.includes("=") || first.startsWith("enable="))
+    warn(`trace event '${first.replace(/^enable=/, "")}' does not exist`);
+}

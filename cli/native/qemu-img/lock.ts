@@ -1,0 +1,60 @@
+import { fstatSync, readFileSync } from "node:fs";
+import { QemuError } from "./errors.ts";
+
+/**
+ * qemu marks what its processes do with an image by locks on single bytes of it: 100 + n for a permission in use,
+ * 200 + n for one that others may not have. n: 1 write, 3 resize.
+ */
+const USED = 100;
+const DENIED = 200;
+const PERMISSIONS: readonly (readonly [bit: number, name: string])[] = [
+  [1, "write"],
+  [3, "resize"],
+];
+
+/**
+ * Refuses an image that a running qemu has locked against `access`, as native does: a QCOW2 image must not change while
+ * it is read, a raw one may. Where /proc/locks does not tell, all is well. Throws QemuError.
+ */
+export function refuseLocked(
+  file: { readonly fd: number; readonly label: string },
+  format: string,
+  access: "read" | "write",
+): void {
+  const held = locksOf(file.fd);
+  if (held === null) return;
+  for (const [bit, name] of PERMISSIONS) {
+    if (access === "write" && held.has(DENIED + bit))
+      throw locked(`Failed to get "${name}" lock`, file.label);
+    if (format === "qcow2" && held.has(USED + bit))
+      throw locked(`Failed to get shared "${name}" lock`, file.label);
+  }
+}
+
+function locked(text: string, label: string): QemuError {
+  return new QemuError(`${text}\nIs another process using the image [${label}]?`);
+}
+
+/** Bytes from 100 to 299 of a file that other processes' open file descriptions have locked; null where none. */
+function locksOf(fd: number): Set<number> | null {
+  let text: string;
+  try {
+    text = readFileSync("/proc/locks", "latin1");
+  } catch {
+    return null;
+  }
+  if (!text.includes("OFDLCK")) return null;
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn);
+  const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
+  const hex = (n: bigint): string => n.toString(16).padStart(2, "0");
+  const id = `${hex(major)}:${hex(minor)}:${ino}`;
+  const held = new Set<number>();
+  for (const line of text.split("\n")) {
+    const m = / OFDLCK\s+\S+\s+\S+\s+-?\d+ (\S+) (\d+) (\d+|EOF)$/.exec(line);
+    if (m === null || m[1] !== id) continue;
+    const last = m[3] === "EOF" ? 299 : Math.min(Number(m[3]), 299);
+    for (let at = Math.max(Number(m[2]), USED); at <= last; at++) held.add(at);
+  }
+  return held.size > 0 ? held : null;
+}

@@ -1,0 +1,345 @@
+import { ImprintError, IoError, RefusedError } from "../../../src/errors.ts";
+import type { Qcow2Header } from "../../../src/image/qcow2/header.ts";
+import type { Qcow2Image } from "../../../src/image/qcow2/reader.ts";
+import type { Gate } from "../../../src/io/gate.ts";
+import type { OpenedDurableFile } from "../../../src/io/node/durable-file.ts";
+import { type FileSource, openFileSource } from "../../../src/io/node/file-source.ts";
+import type { Source } from "../../../src/io/source.ts";
+import { printError } from "../../ui/out.ts";
+import { errorText, QemuError } from "./errors.ts";
+import { refuseLocked } from "./lock.ts";
+import { cannotOpen, type NamedFile, namedFile } from "./names.ts";
+import { settings } from "./options.ts";
+import { OTHER_FORMATS, probeFormat } from "./probe.ts";
+
+/** How an image is opened. */
+export interface OpenRequest {
+  /** -f: "raw" or "qcow2"; absent or null to look at the first bytes. */
+  readonly format?: string | null;
+  /** --image-opts: the name is an option list. */
+  readonly imageOpts?: boolean;
+  /** -U: do not mind that another process uses the image. */
+  readonly share?: boolean;
+  /** "follow" (default) opens the whole backing chain and the data file; "none" opens no file that the image names. */
+  readonly backing?: "follow" | "none";
+  /** False where only metadata is read: decompressors are not loaded. Default true. */
+  readonly data?: boolean;
+  /** Number of the layer in a chain that the caller walks itself. Default 0. */
+  readonly depth?: number;
+}
+
+/** One image of a backing chain. */
+export interface Layer {
+  /** Name as native shows it. */
+  readonly name: string;
+  /** Path of its file. */
+  readonly path: string;
+  /** "qcow2", "raw", or "file" (--image-opts driver=file). */
+  readonly format: string;
+  /** Null unless the format is qcow2. */
+  readonly header: Qcow2Header | null;
+  /** The image file itself. */
+  readonly file: FileSource;
+  /** The opened image, or null for raw. Its reads go through the backing chain. */
+  readonly image: Qcow2Image | null;
+  /** The guest disk: whole 512-byte sectors; reads go through the backing chain. */
+  readonly disk: Source;
+  /** The layer below, or null where there is none (or it was not opened). */
+  readonly backing: Layer | null;
+}
+
+/** An opened image: its top layer, and all layers from the top. */
+export interface OpenedChain extends Layer {
+  readonly layers: readonly Layer[];
+  close(): Promise<void>;
+}
+
+/** Layers of a backing chain, at most. */
+const DEEPEST = 1000;
+
+/**
+ * Opens an image as qemu-img does: a format given or found by its magic, its backing chain and data file (names beside
+ * the image as qemu joins them). Throws QemuError with native's text ("Could not open 'NAME': ..."); formats that are
+ * known but not read here are refused by name, never taken for raw. With --untrusted the format must be given and no
+ * named file is opened.
+ */
+export async function openImage(
+  name: string,
+  request: OpenRequest & { readonly locked?: "read" | "write" } = {},
+): Promise<OpenedChain> {
+  const named = resolveName(name, request);
+  if (request.data ?? true) await import("../../../src/node/codecs.ts");
+  try {
+    const opened: Layer[] = [];
+    try {
+      const layer = await openLayer(named, {
+        ...request,
+        share: request.share ?? false,
+        locked: request.locked ?? "read",
+        follow: request.backing !== "none" && !settings.untrusted,
+        depth: request.depth ?? 0,
+        gate: null,
+        opened,
+      });
+      const layers: Layer[] = [];
+      for (let l: Layer | null = layer; l !== null; l = l.backing) layers.push(l);
+      return { ...layer, layers, close: () => closeAll(opened) };
+    } catch (error) {
+      await closeAll(opened);
+      throw error;
+    }
+  } catch (error) {
+    throw openError(name, error);
+  }
+}
+
+/** How an image that will be changed is opened. */
+export interface EditRequest extends Omit<OpenRequest, "depth"> {
+  /** False where the lines of warning about a probed raw file are the caller's to print. Default true. */
+  readonly warnRaw?: boolean;
+}
+
+/** An image opened to be changed. `close` closes everything; nothing is flushed by it. */
+export interface Editable {
+  readonly name: string;
+  readonly path: string;
+  /** "qcow2" or "raw". */
+  readonly format: string;
+  /** True where nobody said that it is raw. */
+  readonly probed: boolean;
+  readonly file: OpenedDurableFile;
+  /** Null for raw. The header as it is now: the editor parses it again. */
+  readonly header: Qcow2Header | null;
+  /** The layer below, or null (no backing file, or `backing: "none"`). */
+  readonly backing: Layer | null;
+  /** The external data file, or null (there is none, or `backing: "none"`). */
+  readonly dataFile: OpenedDurableFile | null;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens an image that will be changed, with its backing chain (read-only) and data file. A raw image that nobody called
+ * raw gets native's three lines of warning. Throws QemuError with native's text.
+ */
+export async function openEditable(name: string, request: EditRequest = {}): Promise<Editable> {
+  const chain = await openImage(name, { ...request, locked: "write" });
+  const opened: OpenedDurableFile[] = [];
+  const edit = async (path: string, label: string): Promise<OpenedDurableFile> => {
+    const { openDurableFile } = await import("../../../src/io/node/durable-file.ts");
+    try {
+      const file = openDurableFile(path, label);
+      opened.push(file);
+      return file;
+    } catch (error) {
+      if (error instanceof IoError) throw new QemuError(`Could not open '${label}': ${errorText(error)}`);
+      throw error;
+    }
+  };
+  const close = async (): Promise<void> => {
+    for (const file of opened) file.close();
+    await chain.close();
+  };
+  try {
+    const file = await edit(chain.path, chain.name);
+    const external = (chain.header?.external ?? false) && request.backing !== "none" && !settings.untrusted;
+    const data = external ? ((await chain.image!.openData()) as FileSource) : null;
+    const dataFile = data === null ? null : await edit(data.path, data.label);
+    const probed = request.format == null && !request.imageOpts;
+    if (chain.format === "raw" && probed && (request.warnRaw ?? true)) printError(rawWarning(chain.name));
+    const { format, header, backing, path } = chain;
+    return { name: chain.name, path, format, probed, file, header, backing, dataFile, close };
+  } catch (error) {
+    await close();
+    throw openError(name, error);
+  }
+}
+
+/** The lines that native prints for a raw image that was probed, and will be written to. */
+export function rawWarning(name: string): string {
+  return `WARNING: Image format was not specified for '${name}' and probing guessed raw.
+         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.
+         Specify the 'raw' format explicitly to remove the restrictions.
+`;
+}
+
+/** What the name and the options of the command line stand for; checks -f against --image-opts. */
+export function resolveName(name: string, request: OpenRequest): NamedFile {
+  if (request.imageOpts && request.format != null)
+    throw new QemuError("--image-opts and --format are mutually exclusive");
+  const named = namedFile(name, request.imageOpts);
+  const format = request.format ?? named.format;
+  if (format !== null) checkFormat(name, format);
+  else if (settings.untrusted)
+    throw cannotOpen(name, "--untrusted probes no format: say which it is with -f");
+  return { ...named, format };
+}
+
+function checkFormat(name: string, format: string): void {
+  if (format === "raw" || format === "qcow2" || format === "file" || format === "host_device") return;
+  if (OTHER_FORMATS.has(format)) throw cannotOpen(name, notRead(format));
+  throw cannotOpen(name, `Unknown driver '${format}'`);
+}
+
+const notRead = (format: string): string => `image format '${format}' is not supported by this tool`;
+
+async function closeAll(opened: readonly Layer[]): Promise<void> {
+  for (const layer of opened) {
+    await layer.image?.close();
+    layer.file.close();
+  }
+}
+
+interface LayerRequest {
+  readonly share: boolean;
+  /** What the top layer is opened for. */
+  readonly locked: "read" | "write";
+  readonly follow: boolean;
+  readonly depth: number;
+  /** The gate of the chain; null for the file that the person named. */
+  readonly gate: Gate | null;
+  /** Collects every layer that was opened, for closing. */
+  readonly opened: Layer[];
+}
+
+async function openLayer(named: NamedFile, request: LayerRequest): Promise<Layer> {
+  const file = openHostFile(named.path, named.shown);
+  try {
+    return await layerOf(file, named, request);
+  } catch (error) {
+    if (!request.opened.some((l) => l.file === file)) file.close();
+    throw error;
+  }
+}
+
+/** Opens a host file; errors carry native's text. */
+export function openHostFile(path: string, label: string): FileSource {
+  try {
+    return openFileSource(path, { label });
+  } catch (error) {
+    if (error instanceof RefusedError && error.code === "EISDIR")
+      throw new QemuError(`'file' driver requires '${label}' to be a regular file`);
+    if (error instanceof IoError) throw new QemuError(`Could not open '${label}': ${errorText(error)}`);
+    throw error;
+  }
+}
+
+/** The format of a file: the one asked for, or what its first bytes say. Refuses formats that are not read here. */
+export function formatOf(file: FileSource, wanted: string | null): string {
+  if (wanted !== null) return wanted;
+  const head = new Uint8Array(512);
+  file.read(head, 0);
+  const format = probeFormat(head, file.path);
+  if (format !== "qcow2" && format !== "raw") throw new QemuError(notRead(format));
+  return format;
+}
+
+async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest): Promise<Layer> {
+  const format = formatOf(file, named.format);
+  if (!request.share) refuseLocked(file, format, request.locked);
+  const base = { name: named.shown, path: named.path, format, file };
+  if (format !== "qcow2") {
+    const disk = await rawDisk(file, named);
+    const layer: Layer = { ...base, header: null, image: null, disk, backing: null };
+    request.opened.push(layer);
+    return layer;
+  }
+  const { openQcow2 } = await import("../../../src/image/qcow2/reader.ts");
+  let backing: Layer | null = null;
+  const gate = request.gate ?? (await chainGate(request.follow));
+  const image = await openQcow2(file, gate, {
+    depth: request.depth,
+    openBacking: async () => {
+      if (backing === null)
+        throw new RefusedError("EGATE", `${file.label}: its backing file is not opened here`);
+      return backing.disk;
+    },
+  });
+  const { header } = image;
+  const layer = (): Layer => ({ ...base, header, image, disk: image, backing });
+  if (request.follow && header.backingFile !== null) {
+    request.opened.push(layer());
+    try {
+      backing = await openBacking(header, file, gate, request);
+    } catch (error) {
+      throw new QemuError(`Could not open backing file: ${errorText(error)}`);
+    }
+    request.opened[request.opened.findIndex((l) => l.file === file)] = layer();
+  } else request.opened.push(layer());
+  if (request.follow && header.external) await image.openData();
+  return layer();
+}
+
+async function openBacking(
+  header: Qcow2Header,
+  from: FileSource,
+  gate: Gate,
+  request: LayerRequest,
+): Promise<Layer> {
+  const name = header.backingFile!;
+  const format = header.backingFormat;
+  const depth = request.depth + 1;
+  if (depth > DEEPEST) throw new QemuError(`more than ${DEEPEST} layers of backing files`);
+  if (format !== null) {
+    if (OTHER_FORMATS.has(format)) throw new QemuError(notRead(format));
+    if (format !== "raw" && format !== "qcow2") throw new QemuError(`Unknown driver '${format}'`);
+  }
+  let file: FileSource;
+  try {
+    file = (await gate({ name, purpose: "backing file", format, from: from.label, depth })) as FileSource;
+  } catch (error) {
+    if (error instanceof RefusedError && error.code === "ELOOP")
+      throw new QemuError(`Backing file '${name}' creates an infinite loop.`);
+    throw error;
+  }
+  try {
+    const named = { path: file.path, shown: file.label, format, window: null };
+    return await layerOf(file, named, { ...request, depth, gate, locked: "read" });
+  } catch (error) {
+    if (!request.opened.some((l) => l.file === file)) file.close();
+    throw error;
+  }
+}
+
+/** The gate of one chain. `follow` false: a gate that opens nothing. */
+async function chainGate(follow: boolean): Promise<Gate> {
+  if (!follow)
+    return (r) =>
+      Promise.reject(
+        new RefusedError(
+          "EGATE",
+          `the ${r.purpose} "${r.name}" is not opened${settings.untrusted ? " (--untrusted)" : ""}`,
+        ),
+      );
+  const { fileGate } = await import("../../../src/io/node/gate.ts");
+  const gate = fileGate({ maxDepth: DEEPEST, names: "textual", devices: true });
+  return async (request) => {
+    try {
+      return await gate(request);
+    } catch (error) {
+      if (error instanceof IoError) {
+        // The label of the host's error is the joined path.
+        const path = error.message.slice(0, error.message.indexOf(": cannot open"));
+        throw new QemuError(`Could not open '${path}': ${errorText(error)}`);
+      }
+      throw error;
+    }
+  };
+}
+
+/** A raw file as a disk: its window, rounded up to whole sectors that read as zeros past the end. */
+async function rawDisk(file: FileSource, named: NamedFile): Promise<Source> {
+  if (named.window === null && file.size % 512 === 0) return file;
+  const { sectored } = await import("../../../src/image/raw/sectored.ts");
+  const { offset, size } = named.window ?? { offset: 0, size: null };
+  if (offset > file.size)
+    throw new QemuError(
+      `The sum of offset (${offset}) and size (0) has to be smaller or equal to the  actual size of the containing file (${file.size})`,
+    );
+  return sectored(file, offset, size ?? file.size - offset);
+}
+
+/** `Could not open 'NAME': TEXT` around what opening threw; bugs stay as they are. */
+export function openError(name: string, error: unknown): unknown {
+  if (error instanceof QemuError || error instanceof ImprintError) return cannotOpen(name, errorText(error));
+  return error;
+}
