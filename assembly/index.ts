@@ -7,6 +7,8 @@ export { dirhash } from "./dirhash";
 export { extInodes } from "./ext-inode";
 export { scrambleNames } from "./names";
 export { dropCommands, readCommands, writeCommands } from "./ntfsclone";
+export { ntfsFix, ntfsUnfix } from "./fixup";
+export { ntfsRecords } from "./ntfs-records";
 export { fillBe64, fillRefcounts } from "./qcow2";
 export {
   checkCopied,

@@ -77,6 +77,19 @@ export interface KernelExports {
     limit: number,
     into: number,
   ): number;
+  /** See assembly/fixup.ts. */
+  ntfsUnfix(at: number, size: number, count: number, magic: number, states: number): number;
+  ntfsFix(at: number, size: number, count: number, magic: number): number;
+  /** See assembly/ntfs-records.ts. */
+  ntfsRecords(
+    at: number,
+    recordSize: number,
+    count: number,
+    states: number,
+    apart: number,
+    limit: number,
+    into: number,
+  ): number;
   /** See assembly/names.ts. */
   scrambleNames(at: number, blockSize: number, blocks: number, counters: number): number;
   /** See assembly/dirhash.ts. */

@@ -64,6 +64,15 @@ export class Kernel {
     return this.x.nonzeroRuns(at, blockSize, blocks) >>> 0;
   }
 
+  /**
+   * Sectors (512 bytes) worth storing among `sectors` at `at`: pairs (first, count) in `out`; returns the number of pairs.
+   * `sector`: number of the first one on its disk. Runs of at least `least` zero sectors are left out; pieces begin and end
+   * at multiples of `alignment` sectors, a power of two (see assembly/sectors.ts).
+   */
+  storedSectors(at: number, sectors: number, sector: number, least: number, alignment: number): number {
+    return this.x.storedSectors(at, sectors, sector | 0, least, alignment) >>> 0;
+  }
+
   /** Index of the first byte where two areas differ, or -1. */
   firstDifference(a: number, b: number, length: number): number {
     return this.x.firstDifference(a, b, length) | 0;
