@@ -5,10 +5,10 @@ export { crc16 } from "./crc16";
 export { crc32c } from "./crc32c";
 export { dirhash } from "./dirhash";
 export { extInodes } from "./ext-inode";
-export { scrambleNames } from "./names";
-export { dropCommands, readCommands, writeCommands } from "./ntfsclone";
 export { ntfsFix, ntfsUnfix } from "./fixup";
+export { scrambleNames } from "./names";
 export { ntfsRecords } from "./ntfs-records";
+export { dropCommands, readCommands, writeCommands } from "./ntfsclone";
 export { fillBe64, fillRefcounts } from "./qcow2";
 export {
   checkCopied,

@@ -50,6 +50,17 @@ export function clearBits(words: Uint32Array, from: number, to: number): number 
   return removed;
 }
 
+/** First set bit in [from, to), or `to`. */
+export function firstBit(words: Uint32Array, from: number, to: number): number {
+  while (from < to) {
+    const w = from >>> 5;
+    const v = words[w] & (0xffffffff << (from & 31));
+    if (v !== 0) return Math.min((w << 5) + (31 - Math.clz32(v & -v)), to);
+    from = (w + 1) << 5;
+  }
+  return to;
+}
+
 /** Appends the runs of set bits in [from, to) to `into`, each moved up by `base`. */
 export function bitmapRuns(
   words: Uint32Array,

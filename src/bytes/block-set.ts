@@ -1,4 +1,4 @@
-import { bitmapRuns, clearBits, countBits, setBits } from "./bitmap.ts";
+import { bitmapRuns, clearBits, countBits, firstBit, setBits } from "./bitmap.ts";
 import { ExtentList } from "./extents.ts";
 
 const PAGE_BITS = 32768;
@@ -106,6 +106,47 @@ export class BlockSet {
     const bit = block - index * PAGE_BITS;
     if (page instanceof Uint32Array) return ((page[bit >>> 5] >>> (bit & 31)) & 1) === 1;
     return inPacked(page, bit);
+  }
+
+  /** The first member in [from, to), or `to`. */
+  firstMember(from: number, to: number): number {
+    const end = Math.min(to, this.limit);
+    let block = Math.max(from, 0);
+    while (block < end) {
+      const index = Math.floor(block / PAGE_BITS);
+      const base = index * PAGE_BITS;
+      const page = index === this.lastIndex ? this.lastPage! : this.pages.get(index);
+      if (page === undefined) {
+        if (this.isFull(index)) return block;
+      } else {
+        const last = Math.min(end - base, PAGE_BITS);
+        const bit = firstInPage(page, block - base, last);
+        if (bit < last) return base + bit;
+      }
+      block = base + PAGE_BITS;
+    }
+    return to;
+  }
+
+  /** Writes the members of [from, from + 8 * into.length) as a little-endian bitmap. `from` must be a multiple of 8. */
+  bits(from: number, into: Uint8Array): void {
+    into.fill(0);
+    const end = Math.min(from + into.length * 8, this.limit);
+    const runs = new ExtentList();
+    for (let at = from; at < end; ) {
+      runs.clear();
+      at = this.runs(at, end, runs, 4096);
+      for (let i = 0; i < runs.count; i++) {
+        let bit = runs.start(i) - from;
+        const last = runs.end(i) - from;
+        while (bit < last && (bit & 7) !== 0) into[bit >>> 3] |= 1 << (bit++ & 7);
+        if (last - bit >= 8) {
+          into.fill(255, bit >>> 3, last >>> 3);
+          bit = (last >>> 3) << 3;
+        }
+        while (bit < last) into[bit >>> 3] |= 1 << (bit++ & 7);
+      }
+    }
   }
 
   /** Adds every member of `other`. */
@@ -262,6 +303,19 @@ function inPacked(page: Uint16Array, bit: number): boolean {
     else hi = mid;
   }
   return 2 * lo < page.length && page[2 * lo] <= bit;
+}
+
+/** First member in [first, last) of a page, or `last`. */
+function firstInPage(page: Page, first: number, last: number): number {
+  if (page instanceof Uint32Array) return firstBit(page, first, last);
+  let lo = 0;
+  let hi = page.length >>> 1;
+  while (lo < hi) {
+    const mid = (lo + hi) >>> 1;
+    if (page[2 * mid + 1] < first) lo = mid + 1;
+    else hi = mid;
+  }
+  return 2 * lo < page.length ? Math.min(Math.max(page[2 * lo], first), last) : last;
 }
 
 function pageRuns(page: Page, first: number, last: number, base: number, into: ExtentList): void {

@@ -1,5 +1,7 @@
 import { FormatError, ImprintError, RefusedError, UnsupportedError } from "../errors.ts";
 import { openExt, probeExt } from "../fs/ext/volume.ts";
+import { probeNtfs } from "../fs/ntfs/boot.ts";
+import { openNtfs } from "../fs/ntfs/volume.ts";
 import { readPartitionTable } from "../fs/partition/table.ts";
 import type { Volume } from "../fs/volume.ts";
 import { e2imageFormat } from "../image/e2image/format.ts";
@@ -26,6 +28,7 @@ export interface Filesystem {
 
 export const filesystems: readonly Filesystem[] = [
   { name: "ext", headBytes: 2048, probe: probeExt, open: (source) => openExt(source) },
+  { name: "ntfs", headBytes: 512, probe: probeNtfs, open: (source) => openNtfs(source) },
 ];
 
 const HEAD_BYTES = 4096;

@@ -1,0 +1,46 @@
+import { NtfsError } from "./errors.ts";
+import { type NtfsParts, readInode } from "./inode.ts";
+import { AT, FILE_BITMAP } from "./layout.ts";
+import { openStream, type Stream } from "./stream.ts";
+
+/** Bytes of $Bitmap read at once. */
+const PIECE = 256 * 1024;
+
+/** $Bitmap's contents. Throws NtfsError NTFS_BAD_BITMAP where it has none. */
+export async function openBitmap(parts: NtfsParts): Promise<Stream> {
+  const stream = openStream(parts, await readInode(parts, FILE_BITMAP), AT.data);
+  if (stream === null)
+    throw new NtfsError("NTFS_BAD_BITMAP", "$Bitmap", parts.mft.place(FILE_BITMAP), "it has no $DATA", {
+      text: "Couldn't get $Bitmap $DATA",
+    });
+  return stream;
+}
+
+/**
+ * Bytes of $Bitmap that are looked at: one bit for each cluster and one for the piece after the last. Throws
+ * NTFS_BITMAP_TOO_SMALL where it has fewer.
+ */
+export function bitmapBytes(parts: NtfsParts, stream: Stream): number {
+  const wanted = Math.ceil((parts.boot.clusters + 1) / 8);
+  if (stream.size < wanted)
+    throw new NtfsError("NTFS_BITMAP_TOO_SMALL", "$Bitmap", -1, `${stream.size} bytes of ${wanted}`, {
+      text: `$Bitmap size is smaller than expected (${stream.size} < ${wanted})`,
+      errno: 0,
+    });
+  return wanted;
+}
+
+/** Hands over $Bitmap's first `length` bytes, a piece at a time; `bytes` holds until `use` returns. */
+export async function eachBitmapPiece(
+  stream: Stream,
+  length: number,
+  use: (bytes: Uint8Array, at: number) => void,
+): Promise<void> {
+  const buffer = new Uint8Array(Math.min(PIECE, length));
+  for (let at = 0; at < length; at += buffer.length) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, length - at));
+    const r = stream.read(piece, at);
+    if (r instanceof Promise) await r;
+    use(piece, at);
+  }
+}

@@ -1,0 +1,170 @@
+import type { Source } from "../../io/source.ts";
+import { type ListEntry, parseAttributeList } from "./attribute-list.ts";
+import type { BootSector } from "./boot.ts";
+import { ENOENT, NtfsError } from "./errors.ts";
+import { AT, MOST_ATTRIBUTE_LIST } from "./layout.ts";
+import type { Mft } from "./mft.ts";
+import {
+  type Attribute,
+  checkRecord,
+  isExtension,
+  recordAttributes,
+  recordInUse,
+  recordIsDirectory,
+  recordSequence,
+} from "./record.ts";
+import { readRuns } from "./run-reader.ts";
+import { checkRuns } from "./runlist.ts";
+
+/** Extension records one inode may have, bytes: more than a list of the longest kind can name in 4 KiB records. */
+const MOST_EXTENSION_BYTES = 1 << 26;
+
+/** A base record with all its attributes, those in extension records too. */
+export interface Inode {
+  readonly number: number;
+  readonly sequence: number;
+  readonly directory: boolean;
+  /** Its base record, fixups removed. */
+  readonly bytes: Uint8Array;
+  /** Every extent of every attribute, in the order of the attribute list (of the record, where there is none). */
+  readonly attributes: readonly Attribute[];
+  /** Why the enumeration ended early; native stops there too, without a word. null where it is complete. */
+  readonly damage: NtfsError | null;
+}
+
+/** What reading inodes needs of a volume. */
+export interface NtfsParts {
+  readonly source: Source;
+  readonly boot: BootSector;
+  readonly mft: Mft;
+}
+
+/**
+ * Opens inode `number`. Throws NtfsError with native's errno: ENOENT for a record that is not in use, is an extension or has
+ * no standard information; EIO for one that is corrupt (both are skipped by a walk).
+ */
+export async function readInode(parts: NtfsParts, number: number): Promise<Inode> {
+  const r = parts.mft.read(number);
+  return inodeOf(parts, number, r instanceof Promise ? await r : r);
+}
+
+/** As `readInode`, for a base record that has been read (fixups removed; a copy that may be kept). */
+export async function inodeOf(parts: NtfsParts, number: number, bytes: Uint8Array): Promise<Inode> {
+  const wrong = checkRecord(bytes, number);
+  if (wrong !== null) throw wrong;
+  if (!recordInUse(bytes)) throw notThere(number, "not in use");
+  const own = recordAttributes(bytes, number);
+  if (!own.attributes.some((a) => a.type === AT.standardInformation) || isExtension(bytes))
+    throw notThere(number, isExtension(bytes) ? "an extension of another record" : "no standard information");
+  const list = own.attributes.find((a) => a.type === AT.attributeList);
+  const head = {
+    number,
+    sequence: recordSequence(bytes),
+    directory: recordIsDirectory(bytes),
+    bytes,
+  };
+  if (list === undefined) return { ...head, attributes: own.attributes, damage: own.damage };
+  const content = await readAttributeList(parts, list);
+  const { entries, damage } = parseAttributeList(content, number);
+  const found = await collect(parts, number, own.attributes, list, entries);
+  return { ...head, attributes: found.attributes, damage: found.damage ?? damage };
+}
+
+function notThere(number: number, detail: string): NtfsError {
+  return new NtfsError("NTFS_NO_RECORD", `NTFS record ${number}`, -1, detail, { errno: ENOENT });
+}
+
+/** The bytes of an attribute list. Throws NTFS_BAD_ATTRIBUTE_LIST for one that is empty or longer than any can be. */
+export async function readAttributeList(
+  parts: { readonly source: Source; readonly boot: BootSector },
+  list: Attribute,
+): Promise<Uint8Array> {
+  const { size } = list;
+  if (!(size > 0 && size <= MOST_ATTRIBUTE_LIST))
+    throw new NtfsError("NTFS_BAD_ATTRIBUTE_LIST", list.structure, -1, `a list of ${size} bytes`, {
+      text: `Too large attrlist attribute (${size}), inode ${list.record}`,
+    });
+  if (!list.nonResident) return list.value;
+  const content = new Uint8Array(size);
+  checkRuns(list.runs, parts.boot.clusters + 1, list.structure);
+  const r = readRuns(parts.source, parts.boot.clusterSize, list.runs, content, 0, list.structure);
+  if (r instanceof Promise) await r;
+  return content;
+}
+
+/** The attributes the entries name, in their order; the list itself takes its place among them. */
+async function collect(
+  parts: NtfsParts,
+  number: number,
+  own: readonly Attribute[],
+  list: Attribute,
+  entries: readonly ListEntry[],
+): Promise<{ readonly attributes: Attribute[]; readonly damage: NtfsError | null }> {
+  const attributes: Attribute[] = [];
+  const records = new Map<number, ReadonlyMap<number, Attribute>>([[number, byInstance(own)]]);
+  const mostRecords = MOST_EXTENSION_BYTES / parts.boot.recordSize;
+  let last = -1;
+  for (const entry of entries) {
+    if (last >= 0 && last < AT.attributeList && entry.type > AT.attributeList) attributes.push(list);
+    last = entry.type;
+    let known = records.get(entry.record);
+    if (known === undefined) {
+      if (records.size > mostRecords) {
+        const structure = `NTFS attribute list of record ${number}`;
+        const detail = `more than ${records.size} records`;
+        return { attributes, damage: new NtfsError("NTFS_BAD_ATTRIBUTE_LIST", structure, -1, detail) };
+      }
+      try {
+        const r = parts.mft.read(entry.record);
+        const bytes = r instanceof Promise ? await r : r;
+        const wrong = checkRecord(bytes, entry.record) ?? checkSequence(bytes, entry, number);
+        if (wrong !== null) return { attributes, damage: wrong };
+        known = byInstance(recordAttributes(bytes, entry.record).attributes);
+      } catch (error) {
+        if (error instanceof NtfsError) return { attributes, damage: error };
+        throw error;
+      }
+      records.set(entry.record, known);
+    }
+    const attribute = known.get(entry.instance);
+    if (attribute === undefined || attribute.type !== entry.type || attribute.name !== entry.name)
+      return {
+        attributes,
+        damage: new NtfsError(
+          "NTFS_BAD_ATTRIBUTE_LIST",
+          `NTFS attribute list of record ${number}`,
+          -1,
+          `attribute 0x${entry.type.toString(16)} instance ${entry.instance} is not in record ${entry.record}`,
+          { text: `Inode ${number} has corrupt attribute list` },
+        ),
+      };
+    attributes.push(attribute);
+  }
+  return { attributes, damage: null };
+}
+
+function checkSequence(bytes: Uint8Array, entry: ListEntry, inode: number): NtfsError | null {
+  const sequence = recordSequence(bytes);
+  if (entry.sequence === 0 || entry.sequence === sequence) return null;
+  return new NtfsError(
+    "NTFS_STALE_REFERENCE",
+    `NTFS attribute list of record ${inode}`,
+    -1,
+    `record ${entry.record} has sequence number ${sequence}, not ${entry.sequence}`,
+    { text: `Record ${entry.record} has wrong SeqNo (${entry.sequence} <> ${sequence})` },
+  );
+}
+
+/** The first attribute of each instance number. */
+function byInstance(attributes: readonly Attribute[]): ReadonlyMap<number, Attribute> {
+  const map = new Map<number, Attribute>();
+  for (const a of attributes) if (!map.has(a.instance)) map.set(a.instance, a);
+  return map;
+}
+
+/** All extents of one attribute of an inode, ascending by VCN. */
+export function extentsOf(inode: Inode, type: number, name = ""): Attribute[] {
+  return inode.attributes
+    .filter((a) => a.type === type && a.name === name)
+    .sort((a, b) => (a.nonResident && b.nonResident ? a.lowestVcn - b.lowestVcn : 0));
+}

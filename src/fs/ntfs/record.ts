@@ -1,0 +1,202 @@
+import { u16le, u32le } from "../../bytes/endian.ts";
+import { NtfsError } from "./errors.ts";
+import { AT, ATTR, MAGIC_FILE, MST, REC, RECORD_DIRECTORY, RECORD_IN_USE } from "./layout.ts";
+import { decodeRuns, type Runs } from "./runlist.ts";
+
+/** 48-bit record number of a file reference. */
+export function refNumber(b: Uint8Array, at: number): number {
+  return u32le(b, at) + u16le(b, at + 4) * 0x100000000;
+}
+
+/** A signed 64-bit field; inexact beyond 2^53, which callers refuse. */
+export function i64le(b: Uint8Array, at: number): number {
+  return (u32le(b, at + 4) | 0) * 0x100000000 + u32le(b, at);
+}
+
+const decoder = new TextDecoder("utf-16le", { ignoreBOM: true });
+
+/** `units` UTF-16 units; lone surrogates become U+FFFD. */
+export function utf16(b: Uint8Array, at: number, units: number): string {
+  return decoder.decode(b.subarray(at, at + units * 2));
+}
+
+/** An attribute record (one extent of an attribute) in a FILE record whose fixups are removed. */
+export class Attribute {
+  /** Number of the record it sits in, which may be an extension of the inode. */
+  readonly record: number;
+  /** That record's bytes. */
+  readonly bytes: Uint8Array;
+  /** Where in `bytes` it starts. */
+  readonly at: number;
+  readonly type: number;
+  /** Bytes. */
+  readonly length: number;
+  readonly nonResident: boolean;
+  readonly flags: number;
+  readonly instance: number;
+  private decoded: Runs | null = null;
+
+  constructor(record: number, bytes: Uint8Array, at: number) {
+    this.record = record;
+    this.bytes = bytes;
+    this.at = at;
+    this.type = u32le(bytes, at + ATTR.type);
+    this.length = u32le(bytes, at + ATTR.length);
+    this.nonResident = bytes[at + ATTR.nonResident] !== 0;
+    this.flags = u16le(bytes, at + ATTR.flags);
+    this.instance = u16le(bytes, at + ATTR.instance);
+  }
+
+  /** For messages: "NTFS record 5 attribute 0x80". */
+  get structure(): string {
+    return `NTFS record ${this.record} attribute 0x${this.type.toString(16)}`;
+  }
+
+  get nameLength(): number {
+    return this.bytes[this.at + ATTR.nameLength];
+  }
+
+  get name(): string {
+    const units = this.nameLength;
+    return units === 0
+      ? ""
+      : utf16(this.bytes, this.at + u16le(this.bytes, this.at + ATTR.nameOffset), units);
+  }
+
+  /** Resident: where its value starts in `bytes`. */
+  get valueOffset(): number {
+    return this.at + u16le(this.bytes, this.at + ATTR.valueOffset);
+  }
+
+  /** Resident: bytes of its value. */
+  get valueLength(): number {
+    return u32le(this.bytes, this.at + ATTR.valueLength);
+  }
+
+  /** Resident: its value, a view. Throws NTFS_BAD_ATTRIBUTE where it leaves the attribute. */
+  get value(): Uint8Array {
+    const from = this.valueOffset;
+    const to = from + this.valueLength;
+    if (this.nonResident || to > Math.min(this.at + this.length, this.bytes.length))
+      throw new NtfsError(
+        "NTFS_BAD_ATTRIBUTE",
+        this.structure,
+        -1,
+        this.nonResident ? "not resident" : `a value of ${this.valueLength} bytes in ${this.length}`,
+        { text: `Corrupt resident attribute 0x${this.type.toString(16)} in MFT record ${this.record}` },
+      );
+    return this.bytes.subarray(from, to);
+  }
+
+  /** Non-resident: first cluster of the attribute that this extent maps. */
+  get lowestVcn(): number {
+    return i64le(this.bytes, this.at + ATTR.lowestVcn);
+  }
+
+  get highestVcn(): number {
+    return i64le(this.bytes, this.at + ATTR.highestVcn);
+  }
+
+  /** Non-resident, first extent only: bytes allocated. */
+  get allocated(): number {
+    return i64le(this.bytes, this.at + ATTR.allocated);
+  }
+
+  /** Bytes of data: of a resident value too. */
+  get size(): number {
+    return this.nonResident ? i64le(this.bytes, this.at + ATTR.size) : this.valueLength;
+  }
+
+  /** Non-resident, first extent only: bytes that were ever written; the rest reads as zeros. */
+  get initialized(): number {
+    return this.nonResident ? i64le(this.bytes, this.at + ATTR.initialized) : this.valueLength;
+  }
+
+  /** Non-resident: log2 of a compression unit in clusters; 0 where it is not compressed. */
+  get compressionUnit(): number {
+    return this.nonResident ? this.bytes[this.at + ATTR.compressionUnit] : 0;
+  }
+
+  /** Non-resident: the runs of this extent. Throws NTFS_BAD_RUNLIST. */
+  get runs(): Runs {
+    this.decoded ??= decodeRuns({
+      bytes: this.bytes,
+      from: this.at + u16le(this.bytes, this.at + ATTR.mappingPairs),
+      to: Math.min(this.at + this.length, this.bytes.length),
+      lowestVcn: this.lowestVcn,
+      highestVcn: this.highestVcn,
+      structure: this.structure,
+    });
+    return this.decoded;
+  }
+}
+
+export function recordInUse(b: Uint8Array): boolean {
+  return (u16le(b, REC.flags) & RECORD_IN_USE) !== 0;
+}
+export function recordIsDirectory(b: Uint8Array): boolean {
+  return (u16le(b, REC.flags) & RECORD_DIRECTORY) !== 0;
+}
+export function recordSequence(b: Uint8Array): number {
+  return u16le(b, REC.sequence);
+}
+/** True for a record that holds more attributes of another one. */
+export function isExtension(b: Uint8Array): boolean {
+  return refNumber(b, REC.base) !== 0 || u16le(b, REC.baseSequence) !== 0;
+}
+
+/**
+ * Checks the header of a record and the chain of its attributes; null where both are sound. `number` is for messages.
+ */
+export function checkRecord(b: Uint8Array, number: number): NtfsError | null {
+  const bad = (detail: string, text: string) =>
+    new NtfsError("NTFS_BAD_RECORD", `NTFS record ${number}`, -1, detail, { text });
+  const magic = u32le(b, MST.magic);
+  if (magic !== MAGIC_FILE)
+    return bad(
+      `magic 0x${magic.toString(16)}`,
+      `Record ${number} has no FILE magic (0x${magic.toString(16)})`,
+    );
+  const allocated = u32le(b, REC.allocated);
+  if (allocated !== b.length)
+    return bad(
+      `says it has ${allocated} bytes, not ${b.length}`,
+      `Record ${number} has corrupt allocation size (${b.length} <> ${allocated})`,
+    );
+  const used = u32le(b, REC.inUse);
+  if (used > allocated)
+    return bad(`${used} bytes in use`, `Record ${number} has corrupt in-use size (${used} > ${allocated})`);
+  const first = u16le(b, REC.attributes);
+  if ((first & 7) !== 0) return bad(`attributes at ${first}`, `Attributes badly aligned in record ${number}`);
+  if (first > allocated - 8) return bad(`attributes at ${first}`, `Record ${number} is corrupt`);
+  return null;
+}
+
+/**
+ * The attributes stored in one record, in their order, up to its end marker. `damage` is set where the chain breaks;
+ * attributes before it are there.
+ */
+export function recordAttributes(
+  b: Uint8Array,
+  number: number,
+): { readonly attributes: Attribute[]; readonly damage: NtfsError | null } {
+  const attributes: Attribute[] = [];
+  const end = Math.min(u32le(b, REC.inUse), b.length);
+  let at = u16le(b, REC.attributes);
+  for (;;) {
+    if (at + 4 <= end && u32le(b, at) === AT.end) return { attributes, damage: null };
+    const length = at + 24 <= end ? u32le(b, at + ATTR.length) : 0;
+    if (length < 24 || at + length > end || (length & 7) !== 0)
+      return {
+        attributes,
+        damage: new NtfsError(
+          "NTFS_BAD_ATTRIBUTE",
+          `NTFS record ${number}`,
+          -1,
+          `an attribute of ${length} bytes at ${at}, ${end} in use`,
+        ),
+      };
+    attributes.push(new Attribute(number, b, at));
+    at += length;
+  }
+}

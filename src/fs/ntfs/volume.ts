@@ -1,0 +1,180 @@
+import { u16le } from "../../bytes/endian.ts";
+import { UnsupportedError } from "../../errors.ts";
+import type { Source } from "../../io/source.ts";
+import type { InfoField, Selection, SelectOptions, Volume } from "../volume.ts";
+import { type BootSector, readBackupBoot, readBoot } from "./boot.ts";
+import { EOPNOTSUPP, NtfsError } from "./errors.ts";
+import { describe } from "./info.ts";
+import { type Inode, type NtfsParts, readInode } from "./inode.ts";
+import { AT, FILE_VOLUME, VI, VOLUME_DIRTY } from "./layout.ts";
+import type { Mft, RecordScan } from "./mft.ts";
+import { compareMirror } from "./mirror.ts";
+import { openMft } from "./open-mft.ts";
+import { utf16 } from "./record.ts";
+
+export interface NtfsOpenOptions {
+  /** Use the copy of the boot sector at the end of the source where the first one is destroyed. Default false. */
+  readonly backupBoot?: boolean;
+  /** Refuse, as the native tool does, a volume whose $MFTMirr differs from $MFT. Default false: a warning. */
+  readonly checkMirror?: boolean;
+}
+
+/** An NTFS volume. */
+export class NtfsVolume implements Volume, NtfsParts {
+  readonly kind = "ntfs";
+  /** Bytes it covers, the backup boot sector after its last sector included where the source has it. */
+  readonly size: number;
+  /** Bytes a cluster. */
+  readonly blockSize: number;
+  readonly source: Source;
+  readonly boot: BootSector;
+  readonly mft: Mft;
+  readonly version: { readonly major: number; readonly minor: number };
+  /** $Volume flags; bit 0 is "dirty". */
+  readonly flags: number;
+  readonly label: string;
+  /** Lines for a person: what was odd when it was opened. */
+  readonly warnings: readonly string[];
+
+  /** Use openNtfs. */
+  constructor(source: Source, boot: BootSector, mft: Mft, facts: VolumeFacts, warnings: readonly string[]) {
+    this.source = source;
+    this.boot = boot;
+    this.mft = mft;
+    this.version = facts.version;
+    this.flags = facts.flags;
+    this.label = facts.label;
+    this.warnings = warnings;
+    this.blockSize = boot.clusterSize;
+    const bytes = boot.sectors * boot.bytesPerSector;
+    this.size = Math.max(bytes, Math.min(bytes + boot.bytesPerSector, source.size));
+  }
+
+  get dirty(): boolean {
+    return (this.flags & VOLUME_DIRTY) !== 0;
+  }
+
+  /** Records of the master file table: initialized size / record size. */
+  get records(): number {
+    return this.mft.records;
+  }
+
+  info(): InfoField[] {
+    return describe(this);
+  }
+
+  /** Opens an inode with all its attributes; see readInode for errors. */
+  inode(number: number): Promise<Inode> {
+    return readInode(this, number);
+  }
+
+  /** Batches of records [from, to), fixups removed; `close` what is returned. */
+  scan(from?: number, to?: number): RecordScan {
+    return this.mft.scan(from, to);
+  }
+
+  /**
+   * Calls `visit` for each record in order with its bytes (a view that holds until it returns) and its state (RECORD_OK and
+   * others). A promise it returns is waited for.
+   */
+  async forEachRecord(
+    visit: (number: number, bytes: Uint8Array, state: number) => void | Promise<void>,
+  ): Promise<void> {
+    const scan = this.scan();
+    const size = this.mft.recordSize;
+    try {
+      for (;;) {
+        const more = scan.next();
+        if (!(more instanceof Promise ? await more : more)) return;
+        for (let i = 0; i < scan.count; i++) {
+          const r = visit(scan.first + i, scan.bytes.subarray(i * size, (i + 1) * size), scan.states[i]);
+          if (r instanceof Promise) await r;
+        }
+      }
+    } finally {
+      scan.close();
+    }
+  }
+
+  /** Decides which clusters to take; see Volume.select. */
+  async select(options: SelectOptions): Promise<Selection> {
+    const { select } = await import("./select.ts");
+    return select(this, options);
+  }
+}
+
+/**
+ * Opens an NTFS volume that starts at byte 0 of `source`. Throws NtfsError (see errors.ts; `nativeText` and `errno` are
+ * native's), UnsupportedError for a version that is not known, IoError from the source.
+ */
+export async function openNtfs(source: Source, options: NtfsOpenOptions = {}): Promise<NtfsVolume> {
+  const warnings: string[] = [];
+  const boot = await openBoot(source, options, warnings);
+  const mft = await openMft(source, boot);
+  const differs = await compareMirror(source, boot, mft);
+  if (differs !== null) {
+    if (options.checkMirror === true) throw differs;
+    warnings.push(differs.message);
+  }
+  return new NtfsVolume(source, boot, mft, await readVolumeFacts({ source, boot, mft }), warnings);
+}
+
+async function openBoot(source: Source, options: NtfsOpenOptions, warnings: string[]): Promise<BootSector> {
+  try {
+    return await readBoot(source);
+  } catch (error) {
+    if (options.backupBoot !== true || !(error instanceof NtfsError)) throw error;
+    const boot = await readBackupBoot(source).catch(() => {
+      throw error;
+    });
+    warnings.push(`${error.message}; the copy at byte ${boot.offset} is used`);
+    return boot;
+  }
+}
+
+interface VolumeFacts {
+  readonly version: { readonly major: number; readonly minor: number };
+  readonly flags: number;
+  readonly label: string;
+}
+
+/** Versions the native tool knows. */
+const VERSIONS = ["1.1", "1.2", "2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "3.0", "3.1"];
+
+async function readVolumeFacts(parts: NtfsParts): Promise<VolumeFacts> {
+  const inode = await readInode(parts, FILE_VOLUME);
+  const facts = inode.attributes.find((a) => a.type === AT.volumeInformation && !a.nonResident);
+  if (facts === undefined || facts.valueLength < VI.flags + 2)
+    throw new NtfsError(
+      "NTFS_BAD_VOLUME_FILE",
+      "$Volume",
+      parts.mft.place(FILE_VOLUME),
+      "no volume information",
+      {
+        text: "$VOLUME_INFORMATION attribute not found in $Volume",
+      },
+    );
+  const { value } = facts;
+  const version = { major: value[VI.major], minor: value[VI.minor] };
+  const text = `${version.major}.${version.minor}`;
+  if (!VERSIONS.includes(text) && version.major !== 2) throw unknownVersion(text);
+  const name = inode.attributes.find((a) => a.type === AT.volumeName && !a.nonResident);
+  const label = name === undefined ? "" : utf16(name.value, 0, Math.floor(name.valueLength / 2));
+  return { version, flags: u16le(value, VI.flags), label };
+}
+
+/** A volume of a version nobody has described. */
+export class NtfsVersionError extends UnsupportedError {
+  readonly nativeText: string;
+  readonly errno = EOPNOTSUPP;
+  constructor(version: string) {
+    super(`NTFS version ${version} is not known`, "NTFS_VERSION");
+    this.nativeText = `Unknown NTFS version: ${version}`;
+  }
+}
+
+function unknownVersion(version: string): NtfsVersionError {
+  return new NtfsVersionError(version);
+}
+
+export { probeNtfs } from "./boot.ts";

@@ -1,0 +1,142 @@
+import { AbortError } from "../../errors.ts";
+import { Pace } from "../../io/pace.ts";
+import { Kernel } from "../../kernel/kernel.ts";
+import { EIO, ENOENT, NtfsError } from "./errors.ts";
+import { RECORD_OK } from "./fixup.ts";
+import { type Inode, inodeOf, type NtfsParts } from "./inode.ts";
+import { FIRST_USER_RECORD } from "./layout.ts";
+import type { RecordScan } from "./mft.ts";
+import { type Attribute, isExtension, recordInUse } from "./record.ts";
+import { HOLE_LCN, RUN, type Runs } from "./runlist.ts";
+
+/** Kinds of runs the kernel finds: attribute type / 16, plus KIND_NAMED where the attribute has a name. */
+export const KIND_NAMED = 0x1000;
+const KIND_VISIT = 0xffff;
+const TRIPLE_BYTES = 12;
+/** A run takes at least three bytes of its record. */
+const RUN_BYTES = 3;
+
+/** Where a walk's findings go, in the order of the records. */
+export interface WalkSink {
+  /** Clusters of an ordinary file's attribute; neighbours of one kind may come as one run. */
+  run(kind: number, lcn: number, length: number): void;
+  /** Runs of an extent of a system file, or of an inode that had to be looked at by itself. */
+  attribute(inode: Inode, attribute: Attribute, runs: Runs): void;
+  /** A line for a person: what was skipped. */
+  odd(line: string): void;
+}
+
+export interface WalkOptions {
+  /** `done` of `total` records; called now and then. */
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+  /** Step over inodes whose run lists are corrupt, instead of refusing the volume as native does. */
+  readonly skipCorrupt?: boolean;
+}
+
+/**
+ * Walks the base records in use and hands over the clusters of their non-resident attributes. Records that cannot be read or
+ * opened are skipped, as in native. Throws NtfsError NTFS_BAD_RUNLIST for a run list that is corrupt or leaves the volume;
+ * AbortError.
+ */
+export async function walkClusters(
+  parts: NtfsParts,
+  sink: WalkSink,
+  options: WalkOptions = {},
+): Promise<void> {
+  const { mft, boot } = parts;
+  const { signal, onProgress } = options;
+  const pace = new Pace(() => {
+    if (signal?.aborted) throw new AbortError();
+  });
+  const kernel = Kernel.get();
+  const scan = mft.scan();
+  const room = Math.ceil(scan.bytes.length / RUN_BYTES + mft.recordSize) * TRIPLE_BYTES;
+  const found = kernel.take(room);
+  const triples = new Uint32Array(found.bytes.buffer, found.at, room >>> 2);
+  try {
+    for (;;) {
+      const more = scan.next();
+      if (!(more instanceof Promise ? await more : more)) break;
+      const wait = pace.step();
+      if (wait !== undefined) await wait;
+      onProgress?.(scan.first, mft.records);
+      const apart = Math.max(0, Math.min(scan.count, FIRST_USER_RECORD - scan.first));
+      const n =
+        kernel.raw.ntfsRecords(
+          scan.address,
+          mft.recordSize,
+          scan.count,
+          scan.stateAddress,
+          apart,
+          boot.clusters,
+          found.at,
+        ) >>> 0;
+      for (let i = 0; i < n * 3; i += 3) {
+        const kind = triples[i + 1] >>> 16;
+        if (kind !== KIND_VISIT)
+          sink.run(kind, (triples[i + 1] & 0xffff) * 0x100000000 + triples[i], triples[i + 2]);
+        else await visit(parts, scan, triples[i], sink, options);
+      }
+    }
+    onProgress?.(mft.records, mft.records);
+  } finally {
+    kernel.give(found);
+    scan.close();
+  }
+}
+
+/** One record by itself, with native's rules. */
+async function visit(
+  parts: NtfsParts,
+  scan: RecordScan,
+  index: number,
+  sink: WalkSink,
+  options: WalkOptions,
+): Promise<void> {
+  const size = parts.mft.recordSize;
+  const bytes = scan.bytes.slice(index * size, (index + 1) * size);
+  if (scan.states[index] !== RECORD_OK || !recordInUse(bytes) || isExtension(bytes)) return;
+  const number = scan.first + index;
+  let inode: Inode;
+  try {
+    inode = await inodeOf(parts, number, bytes);
+  } catch (error) {
+    if (!(error instanceof NtfsError) || (error.errno !== EIO && error.errno !== ENOENT)) throw error;
+    if (error.code !== "NTFS_NO_RECORD") sink.odd(`record ${number} is skipped: ${error.message}`);
+    return;
+  }
+  if (inode.damage !== null) sink.odd(`record ${number} is read in part: ${inode.damage.message}`);
+  for (const attribute of inode.attributes) {
+    if (!attribute.nonResident) continue;
+    try {
+      const { runs } = attribute;
+      checkPlaces(inode, attribute, runs, parts.boot.clusters);
+      sink.attribute(inode, attribute, runs);
+    } catch (error) {
+      if (options.skipCorrupt !== true || !(error instanceof NtfsError) || error.code !== "NTFS_BAD_RUNLIST")
+        throw error;
+      sink.odd(error.message);
+    }
+  }
+}
+
+/** Throws with native's words where a run leaves the volume. */
+function checkPlaces(inode: Inode, attribute: Attribute, runs: Runs, clusters: number): void {
+  for (let i = 0; i < runs.length; i += RUN) {
+    const lcn = runs[i + 1];
+    const length = runs[i + 2];
+    if (lcn === HOLE_LCN || lcn + length <= clusters) continue;
+    const type = attribute.type.toString(16);
+    throw new NtfsError(
+      "NTFS_BAD_RUNLIST",
+      `${attribute.structure} of inode ${inode.number}`,
+      -1,
+      `clusters ${lcn} to ${lcn + length - 1} of ${clusters}`,
+      {
+        text: `Corrupt runlist in inode ${inode.number} attr ${type} LCN ${lcn.toString(16)} length ${length.toString(16)}`,
+        errno: 0,
+      },
+    );
+  }
+}
