@@ -9,6 +9,7 @@ interface Command {
 }
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  check: () => import("./qemu-img/check.ts"),
   info: () => import("./qemu-img/info.ts"),
 };
 

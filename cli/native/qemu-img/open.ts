@@ -24,6 +24,8 @@ export interface OpenRequest {
   readonly backing?: "follow" | "none";
   /** False where only metadata is read: decompressors are not loaded. Default true. */
   readonly data?: boolean;
+  /** For a check: what the check itself looks at is not refused at opening. */
+  readonly check?: boolean;
   /** Number of the layer in a chain that the caller walks itself. Default 0. */
   readonly depth?: number;
 }
@@ -78,6 +80,7 @@ export async function openImage(
         locked: request.locked ?? "read",
         follow: request.backing !== "none" && !settings.untrusted,
         depth: request.depth ?? 0,
+        check: request.check ?? false,
         gate: null,
         opened,
       });
@@ -195,6 +198,8 @@ interface LayerRequest {
   readonly locked: "read" | "write";
   readonly follow: boolean;
   readonly depth: number;
+  /** For a check of the top layer. */
+  readonly check: boolean;
   /** The gate of the chain; null for the file that the person named. */
   readonly gate: Gate | null;
   /** Collects every layer that was opened, for closing. */
@@ -248,6 +253,7 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
   const gate = request.gate ?? (await chainGate(request.follow));
   const image = await openQcow2(file, gate, {
     depth: request.depth,
+    check: request.check,
     openBacking: async () => {
       if (backing === null)
         throw new RefusedError("EGATE", `${file.label}: its backing file is not opened here`);
@@ -293,7 +299,7 @@ async function openBacking(
   }
   try {
     const named = { path: file.path, shown: file.label, format, window: null };
-    return await layerOf(file, named, { ...request, depth, gate, locked: "read" });
+    return await layerOf(file, named, { ...request, depth, gate, locked: "read", check: false });
   } catch (error) {
     if (!request.opened.some((l) => l.file === file)) file.close();
     throw error;

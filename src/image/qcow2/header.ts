@@ -61,6 +61,8 @@ export interface Qcow2Header {
   readonly backingFormat: string | null;
   readonly dataFile: string | null;
   readonly bitmaps: { readonly count: number; readonly size: number; readonly offset: number } | null;
+  /** Where the LUKS header lies; null without one. */
+  readonly crypto: { readonly offset: number; readonly length: number } | null;
   readonly features: readonly FeatureName[];
   /** Types and lengths of extensions that are not known here. */
   readonly unknownExtensions: readonly { readonly type: number; readonly length: number }[];
@@ -86,12 +88,20 @@ function tableOffset(b: Uint8Array, at: number, name: string, length: number, un
   return offset;
 }
 
+export interface ParseHeaderOptions {
+  /**
+   * For a check, which finds out for itself: no refcount table is no error, and what the header says of snapshots
+   * is not looked at (`snapshots` is 0).
+   */
+  readonly check?: boolean;
+}
+
 /**
  * Reads and checks a header. `b`: the first HEADER_BYTES of the image, or all of it. Throws FormatError where
  * a field breaks the format or a limit qemu enforces, UnsupportedError for features that are not known here,
  * by their names.
  */
-export function parseHeader(b: Uint8Array): Qcow2Header {
+export function parseHeader(b: Uint8Array, options: ParseHeaderOptions = {}): Qcow2Header {
   if (b.length < V2_HEADER_LENGTH) fail(`cut short after ${b.length} bytes`);
   if (u32be(b, 0) !== MAGIC) fail("not a QCOW2 image");
   const version = u32be(b, H.version);
@@ -141,8 +151,10 @@ export function parseHeader(b: Uint8Array): Qcow2Header {
   const cryptMethod = u32be(b, H.cryptMethod);
   if (cryptMethod > CRYPT.luks)
     throw new UnsupportedError(`${STRUCTURE}: encryption method ${cryptMethod} is not known`);
-  if (cryptMethod === CRYPT.luks && !ext.crypto) fail("LUKS without its header extension", H.cryptMethod);
-  if (cryptMethod !== CRYPT.luks && ext.crypto) fail("LUKS header extension without LUKS", H.cryptMethod);
+  if (cryptMethod === CRYPT.luks && ext.crypto === null)
+    fail("LUKS without its header extension", H.cryptMethod);
+  if (cryptMethod !== CRYPT.luks && ext.crypto !== null)
+    fail("LUKS header extension without LUKS", H.cryptMethod);
 
   const rawSize = u64be(b, H.size);
   if (rawSize > Number.MAX_SAFE_INTEGER) fail(`disk of ${rawSize} bytes, 2^53 - 1 are possible`, H.size);
@@ -151,7 +163,7 @@ export function parseHeader(b: Uint8Array): Qcow2Header {
   if (tableClusters * clusterSize > LIMIT.refcountTable)
     fail(`refcount table of ${tableClusters} clusters is too large`, H.tableClusters);
   const table = tableOffset(b, H.tableOffset, "refcount table", tableClusters * clusterSize, clusterSize);
-  if (tableClusters === 0) fail("no refcount table", H.tableClusters);
+  if (tableClusters === 0 && options.check !== true) fail("no refcount table", H.tableClusters);
 
   const l1Entries = u32be(b, H.l1Entries);
   if (l1Entries * 8 > LIMIT.l1) fail(`active L1 table of ${l1Entries} entries is too large`, H.l1Entries);
@@ -160,7 +172,7 @@ export function parseHeader(b: Uint8Array): Qcow2Header {
     fail(`L1 table of ${l1Entries} entries, ${Math.ceil(size / perL1)} are needed`, H.l1Entries);
   const l1Offset = l1Entries === 0 ? 0 : tableOffset(b, H.l1Offset, "L1 table", l1Entries * 8, clusterSize);
 
-  const snapshots = u32be(b, H.snapshots);
+  const snapshots = options.check === true ? 0 : u32be(b, H.snapshots);
   if (snapshots > LIMIT.snapshots) fail(`${snapshots} snapshots`, H.snapshots);
   const snapshotsOffset =
     snapshots === 0
@@ -193,6 +205,7 @@ export function parseHeader(b: Uint8Array): Qcow2Header {
     backingFormat: ext.backingFormat,
     dataFile: ext.dataFile,
     bitmaps: ext.bitmaps,
+    crypto: ext.crypto,
     features: ext.features,
     unknownExtensions: ext.unknown,
   };
@@ -201,7 +214,7 @@ export function parseHeader(b: Uint8Array): Qcow2Header {
 interface Extensions {
   backingFormat: string | null;
   dataFile: string | null;
-  crypto: boolean;
+  crypto: Qcow2Header["crypto"];
   bitmaps: Qcow2Header["bitmaps"];
   features: FeatureName[];
   unknown: { type: number; length: number }[];
@@ -211,7 +224,7 @@ function extensions(b: Uint8Array, start: number, end: number): Extensions {
   const found: Extensions = {
     backingFormat: null,
     dataFile: null,
-    crypto: false,
+    crypto: null,
     bitmaps: null,
     features: [],
     unknown: [],
@@ -235,7 +248,7 @@ function extensions(b: Uint8Array, start: number, end: number): Extensions {
         break;
       case EXTENSION.crypto:
         if (length !== 16) failed(`encryption header of ${length} bytes, 16 expected`);
-        found.crypto = true;
+        found.crypto = { offset: u64be(b, data), length: u64be(b, data + 8) };
         break;
       case EXTENSION.features:
         for (let p = data; p + FEATURE_ROW <= data + length; p += FEATURE_ROW)

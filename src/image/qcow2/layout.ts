@@ -97,6 +97,11 @@ export const LIMIT = {
   snapshotExtra: 1024,
   bitmaps: 65535,
   bitmapDirectory: 65535 * 1024,
+  /** Entries. */
+  bitmapTable: 0x8000000,
+  bitmapName: 1023,
+  minGranularityBits: 9,
+  maxGranularityBits: 31,
   backingName: 1023,
   backingFormat: 16,
 } as const;
@@ -115,4 +120,19 @@ export const SNAPSHOT = {
   fixed: 40,
   extraVmStateSize: 40,
   extraDiskSize: 48,
+  extraIcount: 56,
+} as const;
+
+/** Entry of the bitmap directory: the fixed part is followed by extra data and the name, padded to 8 bytes. */
+export const BITMAP = {
+  tableOffset: 0,
+  tableEntries: 8,
+  flags: 12,
+  type: 16,
+  granularityBits: 17,
+  nameLength: 18,
+  extraLength: 20,
+  fixed: 24,
+  /** The only type there is. */
+  dirtyTracking: 1,
 } as const;

@@ -1,0 +1,177 @@
+import { putU16be, putU32be, putU64be, u16be, u32be, u64be } from "../../bytes/endian.ts";
+import { FormatError } from "../../errors.ts";
+import type { Source } from "../../io/source.ts";
+import type { Qcow2Header } from "./header.ts";
+import { BITMAP, LIMIT } from "./layout.ts";
+
+/** A persistent dirty bitmap, as its directory entry describes it. Sizes and offsets in bytes. */
+export interface BitmapEntry {
+  readonly name: string;
+  /** The name as it is stored. */
+  readonly nameBytes: Uint8Array;
+  /** Guest bytes of a bit are 2 to the power of this. */
+  readonly granularityBits: number;
+  /** BITMAP_FLAGS. */
+  readonly flags: number;
+  readonly tableOffset: number;
+  readonly tableEntries: number;
+}
+
+/** Flags of a bitmap: not closed cleanly (its data means nothing); records every write (enabled). */
+export const BITMAP_FLAGS = { inUse: 1, auto: 2 } as const;
+
+/** A bitmap directory or table that breaks the format. `text`: qemu's words. */
+export class BitmapError extends FormatError {
+  readonly text: string;
+  constructor(offset: number, text: string) {
+    super("qcow2 bitmaps", offset, text);
+    this.text = text;
+  }
+}
+
+/** Bytes of the longest bitmap: what qemu accepts. */
+const MAX_BITMAP_BYTES = 0x20000000;
+const RESERVED_FLAGS = 0xfffffffc;
+
+/** A table's entry: the cluster's bits are all clear, all set, or stored at an offset (the number itself). */
+export const ALL_CLEAR = 0;
+export const ALL_SET = 1;
+
+/** Bytes of a bitmap over `size` guest bytes. */
+export function bitmapBytes(size: number, granularityBits: number): number {
+  return Math.ceil(Math.ceil(size / 2 ** granularityBits) / 8);
+}
+
+/** Entries of the table of such a bitmap. */
+export function bitmapTableEntries(size: number, granularityBits: number, clusterSize: number): number {
+  return Math.ceil(bitmapBytes(size, granularityBits) / clusterSize);
+}
+
+function entryLength(nameLength: number): number {
+  return Math.ceil((BITMAP.fixed + nameLength) / 8) * 8;
+}
+
+/** What the directory of an image must agree with. */
+type Within = Pick<Qcow2Header, "clusterSize" | "size">;
+
+/**
+ * Parses a bitmap directory of `count` bitmaps at byte `offset` of its image. Throws BitmapError with qemu's words
+ * where qemu would not open it.
+ */
+export function parseBitmapDirectory(
+  directory: Uint8Array,
+  count: number,
+  offset: number,
+  header: Within,
+): BitmapEntry[] {
+  const fail = (text: string): never => {
+    throw new BitmapError(offset, text);
+  };
+  if (directory.length === 0) fail("Requested bitmap directory size is zero");
+  const list: BitmapEntry[] = [];
+  const decoder = new TextDecoder();
+  for (let at = 0; at < directory.length; ) {
+    if (at + BITMAP.fixed > directory.length) fail("Broken bitmap directory");
+    if (list.length >= count) fail("More bitmaps found than specified in header extension");
+    const nameLength = u16be(directory, at + BITMAP.nameLength);
+    const extra = u32be(directory, at + BITMAP.extraLength);
+    const end = at + Math.ceil((BITMAP.fixed + nameLength + extra) / 8) * 8;
+    if (end > directory.length) fail("Broken bitmap directory");
+    if (extra !== 0) fail("Bitmap extra data is not supported");
+    const nameBytes = directory.slice(at + BITMAP.fixed, at + BITMAP.fixed + nameLength);
+    const zero = nameBytes.indexOf(0);
+    const entry: BitmapEntry = {
+      name: decoder.decode(zero < 0 ? nameBytes : nameBytes.subarray(0, zero)),
+      nameBytes,
+      granularityBits: directory[at + BITMAP.granularityBits],
+      flags: u32be(directory, at + BITMAP.flags),
+      tableOffset: u64be(directory, at + BITMAP.tableOffset),
+      tableEntries: u32be(directory, at + BITMAP.tableEntries),
+    };
+    if (directory[at + BITMAP.type] !== BITMAP.dirtyTracking || !valid(entry, header))
+      fail(`Bitmap '${entry.name}' doesn't satisfy the constraints`);
+    list.push(entry);
+    at = end;
+  }
+  if (list.length !== count) fail("Less bitmaps found than specified in header extension");
+  return list;
+}
+
+function valid(e: BitmapEntry, header: Within): boolean {
+  if (e.tableEntries === 0 || e.tableEntries > LIMIT.bitmapTable) return false;
+  if (e.tableOffset === 0 || e.tableOffset % header.clusterSize !== 0) return false;
+  if (e.granularityBits < LIMIT.minGranularityBits || e.granularityBits > LIMIT.maxGranularityBits)
+    return false;
+  if ((e.flags & RESERVED_FLAGS) !== 0 || e.nameBytes.length > LIMIT.bitmapName) return false;
+  const bytes = e.tableEntries * header.clusterSize;
+  if (bytes > MAX_BITMAP_BYTES) return false;
+  return (e.flags & BITMAP_FLAGS.inUse) !== 0 || header.size <= bytes * 8 * 2 ** e.granularityBits;
+}
+
+/** The directory's bytes. */
+export function serializeBitmapDirectory(list: readonly BitmapEntry[]): Uint8Array {
+  const b = new Uint8Array(list.reduce((sum, e) => sum + entryLength(e.nameBytes.length), 0));
+  let at = 0;
+  for (const e of list) {
+    putU64be(b, at + BITMAP.tableOffset, e.tableOffset);
+    putU32be(b, at + BITMAP.tableEntries, e.tableEntries);
+    putU32be(b, at + BITMAP.flags, e.flags);
+    b[at + BITMAP.type] = BITMAP.dirtyTracking;
+    b[at + BITMAP.granularityBits] = e.granularityBits;
+    putU16be(b, at + BITMAP.nameLength, e.nameBytes.length);
+    b.set(e.nameBytes, at + BITMAP.fixed);
+    at += entryLength(e.nameBytes.length);
+  }
+  return b;
+}
+
+/**
+ * Reads the bitmaps an image has; none where there is no bitmap extension or it is out of step with the data
+ * (`header.bitmapsValid` false), as qemu does. Throws BitmapError.
+ */
+export async function readBitmaps(source: Source, header: Qcow2Header): Promise<BitmapEntry[]> {
+  if (header.bitmaps === null || !header.bitmapsValid) return [];
+  const { count, size, offset } = header.bitmaps;
+  const directory = await readZeros(source, offset, size);
+  return parseBitmapDirectory(directory, count, offset, header);
+}
+
+/**
+ * Parses a bitmap table: ALL_CLEAR, ALL_SET or a byte offset for each cluster of bits. Throws BitmapError where an
+ * entry has reserved bits set or is not aligned.
+ */
+export function parseBitmapTable(table: Uint8Array, offset: number, clusterSize: number): Float64Array {
+  const entries = new Float64Array(table.length >>> 3);
+  for (let i = 0; i < entries.length; i++) {
+    const high = u32be(table, i * 8);
+    const low = u32be(table, i * 8 + 4);
+    if (high === 0 && low <= 1) {
+      entries[i] = low;
+      continue;
+    }
+    const at = high * 0x100000000 + ((low & 0xfffffe00) >>> 0);
+    if (high & 0xff000000 || low & 0x1ff || at % clusterSize !== 0)
+      throw new BitmapError(offset + i * 8, "Invalid argument");
+    entries[i] = at;
+  }
+  return entries;
+}
+
+/** Reads and parses the table of a bitmap. Throws BitmapError. */
+export async function readBitmapTable(
+  source: Source,
+  header: Pick<Qcow2Header, "clusterSize">,
+  entry: BitmapEntry,
+): Promise<Float64Array> {
+  const bytes = await readZeros(source, entry.tableOffset, entry.tableEntries * 8);
+  return parseBitmapTable(bytes, entry.tableOffset, header.clusterSize);
+}
+
+/** Bytes [at, at + length) of an image; zeros past its end, as qemu reads. */
+async function readZeros(source: Source, at: number, length: number): Promise<Uint8Array> {
+  const b = new Uint8Array(length);
+  if (at >= source.size) return b;
+  const r = source.read(b.subarray(0, Math.min(length, source.size - at)), at);
+  if (r instanceof Promise) await r;
+  return b;
+}

@@ -1,0 +1,167 @@
+import { u32be, u64be } from "../../../bytes/endian.ts";
+import { FormatError } from "../../../errors.ts";
+import type { DurableFile } from "../../../io/durable.ts";
+import { HEADER_BYTES, parseHeader, type Qcow2Header } from "../header.ts";
+import { H } from "../layout.ts";
+
+/** The file of an image as far as a check reads it: synchronously. */
+export type CheckedFile = Pick<DurableFile, "label" | "size" | "read">;
+
+/** An image under check: its header, its file. Offsets and sizes in bytes. */
+export class CheckedImage {
+  readonly file: CheckedFile;
+  readonly header: Qcow2Header;
+  readonly clusterSize: number;
+  /** Bytes of an L2 entry. */
+  readonly entryBytes: number;
+  readonly entriesPerTable: number;
+  /** Size of the file in whole sectors, as qemu counts. */
+  fileSize: number;
+  /** As the header has them: not checked. */
+  snapshots: number;
+  readonly snapshotsOffset: { readonly high: number; readonly low: number };
+
+  constructor(file: CheckedFile) {
+    this.file = file;
+    const head = new Uint8Array(Math.min(HEADER_BYTES, file.size()));
+    const n = file.read(head, 0);
+    const b = head.subarray(0, n);
+    this.header = parseHeader(b, { check: true });
+    this.clusterSize = this.header.clusterSize;
+    this.entryBytes = this.header.extendedL2 ? 16 : 8;
+    this.entriesPerTable = this.clusterSize / this.entryBytes;
+    this.fileSize = 0;
+    this.snapshots = u32be(b, H.snapshots);
+    this.snapshotsOffset = { high: u32be(b, H.snapshotsOffset), low: u32be(b, H.snapshotsOffset + 4) };
+    this.measure();
+  }
+
+  /** Looks at the file's size again. */
+  measure(): void {
+    this.fileSize = Math.ceil(this.file.size() / 512) * 512;
+  }
+
+  /** Clusters that the file covers, the last one maybe in part. */
+  get fileClusters(): number {
+    return Math.ceil(this.fileSize / this.clusterSize);
+  }
+
+  /** Fills `into` from byte `at`; zeros past the end of the file, as qemu reads. */
+  read(into: Uint8Array, at: number): void {
+    const n = at < this.fileSize ? this.file.read(into, at) : 0;
+    into.fill(0, n);
+  }
+}
+
+/** The refcount table and blocks as they are stored. */
+export class StoredRefcounts {
+  private readonly image: CheckedImage;
+  /** Offsets of the blocks, with their reserved bits: pairs of words, high first. */
+  readonly table: Uint32Array;
+  /** Refcounts in a block. */
+  readonly perBlock: number;
+  private readonly block: Uint8Array;
+  private loaded = -1;
+
+  constructor(image: CheckedImage) {
+    this.image = image;
+    const { header } = image;
+    this.perBlock = (image.clusterSize * 8) / 2 ** header.refcountOrder;
+    this.block = new Uint8Array(image.clusterSize);
+    const bytes = new Uint8Array(header.tableClusters * image.clusterSize);
+    image.read(bytes, header.tableOffset);
+    this.table = new Uint32Array(bytes.length >>> 2);
+    for (let i = 0; i < this.table.length; i++) this.table[i] = u32be(bytes, i * 4);
+  }
+
+  /** Entries of the table. */
+  get entries(): number {
+    return this.table.length >>> 1;
+  }
+
+  /** Byte offset of block `i`, reserved bits taken out; 0 where there is none. */
+  blockOffset(i: number): number {
+    if (i >= this.entries) return 0;
+    return this.table[2 * i] * 0x100000000 + ((this.table[2 * i + 1] & 0xfffffe00) >>> 0);
+  }
+
+  /** True where block `i` cannot be read: its offset is not that of a cluster. */
+  misaligned(i: number): boolean {
+    return this.blockOffset(i) % this.image.clusterSize !== 0;
+  }
+
+  /** Reads block `i` into `into`; zeros where there is none. */
+  readBlock(i: number, into: Uint8Array): void {
+    const offset = this.blockOffset(i);
+    if (offset === 0) into.fill(0);
+    else this.image.read(into, offset);
+  }
+
+  /** Forgets what is kept of the blocks, after one was changed. */
+  forget(): void {
+    this.loaded = -1;
+  }
+
+  /** Refcount of a cluster as it is stored; null where its block cannot be read. */
+  get(cluster: number): number | null {
+    if (!this.load(cluster)) return null;
+    if (this.loaded < 0) return 0;
+    return refcountAt(this.block, cluster % this.perBlock, this.image.header.refcountOrder);
+  }
+
+  /** The same in decimal. */
+  text(cluster: number): string {
+    if (!this.load(cluster) || this.loaded < 0) return "0";
+    return refcountText(this.block, cluster % this.perBlock, this.image.header.refcountOrder);
+  }
+
+  /** Loads a cluster's block: `loaded` is -1 where there is none. False where it cannot be read. */
+  private load(cluster: number): boolean {
+    const i = Math.floor(cluster / this.perBlock);
+    if (this.blockOffset(i) === 0) {
+      this.loaded = -1;
+      return true;
+    }
+    if (this.misaligned(i)) return false;
+    if (this.loaded !== i) {
+      this.readBlock(i, this.block);
+      this.loaded = i;
+    }
+    return true;
+  }
+}
+
+/** Refcount `i` of a block of refcounts of 2^order bits. */
+export function refcountAt(block: Uint8Array, i: number, order: number): number {
+  switch (order) {
+    case 3:
+      return block[i];
+    case 4:
+      return (block[2 * i] << 8) | block[2 * i + 1];
+    case 5:
+      return u32be(block, 4 * i);
+    case 6:
+      return u64be(block, 8 * i);
+    default: {
+      const bit = i << order;
+      return (block[bit >>> 3] >>> (bit & 7)) & ((1 << (1 << order)) - 1);
+    }
+  }
+}
+
+/** The same in decimal, exact also where a number is not. */
+export function refcountText(block: Uint8Array, i: number, order: number): string {
+  const n = refcountAt(block, i, order);
+  if (n <= Number.MAX_SAFE_INTEGER) return String(n);
+  return ((BigInt(u32be(block, 8 * i)) << 32n) | BigInt(u32be(block, 8 * i + 4))).toString();
+}
+
+/** Highest value a refcount of 2^order bits can have. */
+export function refcountMax(order: number): number {
+  return 2 ** (2 ** order) - 1;
+}
+
+/** The error for tables that lead into each other so often that a check would not end. */
+export function endless(structure: string, offset: number): FormatError {
+  return new FormatError(structure, offset, "tables overlap so often that the check would not end");
+}
