@@ -12,6 +12,11 @@ export interface Snapshot {
   readonly l1Entries: number;
   /** Seconds since 1970. */
   readonly seconds: number;
+  readonly nanoseconds: number;
+  /** Time the machine had been running, nanoseconds. */
+  readonly clock: bigint;
+  /** Instructions it had executed, or null where that was not recorded. */
+  readonly icount: bigint | null;
   readonly vmStateSize: number;
   readonly diskSize: number;
 }
@@ -20,6 +25,10 @@ const STRUCTURE = "qcow2 snapshot table";
 const PIECE = 65536;
 /** Longest entry: the fixed part, extra data, id and name. */
 const LONGEST = SNAPSHOT.fixed + LIMIT.snapshotExtra + 2 * 65535 + 8;
+
+const u64 = (b: Uint8Array, at: number): bigint => (BigInt(u32be(b, at)) << 32n) | BigInt(u32be(b, at + 4));
+
+const recorded = (icount: bigint): bigint | null => (icount === 0xffffffffffffffffn ? null : icount);
 
 /**
  * Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits.
@@ -61,6 +70,9 @@ export async function readSnapshots(source: Source, header: Qcow2Header): Promis
       l1Offset: u64be(entry, SNAPSHOT.l1Offset),
       l1Entries,
       seconds: u32be(entry, SNAPSHOT.seconds),
+      nanoseconds: u32be(entry, SNAPSHOT.nanoseconds),
+      clock: u64(entry, SNAPSHOT.clock),
+      icount: extra >= 24 ? recorded(u64(entry, SNAPSHOT.extraIcount)) : null,
       vmStateSize:
         extra >= 8 ? u64be(entry, SNAPSHOT.extraVmStateSize) : u32be(entry, SNAPSHOT.vmStateSize32),
       diskSize: extra >= 16 ? u64be(entry, SNAPSHOT.extraDiskSize) : header.size,
