@@ -36,6 +36,8 @@ export interface Packer {
    * cluster indexes relative to guest cluster `base`. Chunks come in ascending order and never overlap.
    */
   place(base: number, runs: Uint32Array, count: number, out: WriteList): void;
+  /** Present where the layout asks for the native tool's bytes. */
+  readonly exact?: ByteRequests;
   /** The metadata that is known only at the end (header, L1, refcounts); returns the file's size in bytes. */
   finish(out: WriteList): number;
 }
@@ -57,4 +59,36 @@ export type PackerSpec =
       readonly refcountOrder: number;
       readonly backingFile: string | null;
       readonly backingFormat: string | null;
+      /** Place what is written as the native tool's own requests (see `ByteRequests`), one by one. */
+      readonly exact?: ExactRules;
+      /** 0 zlib (default), 1 zstd. */
+      readonly compressionType?: number;
+      readonly extendedL2?: boolean;
+      readonly lazyRefcounts?: boolean;
+      /** Name of the file that holds the data, at the guest's own offsets. */
+      readonly dataFile?: string | null;
+      readonly rawDataFile?: boolean;
     };
+
+/** Which sectors an exact copy stores; units of 512 bytes. */
+export interface ExactRules {
+  /** Zeros are left out where at least so many sectors are zero; 0 stores everything. */
+  readonly least: number;
+  /** Stored pieces begin and end at multiples of this power of two. */
+  readonly alignment: number;
+}
+
+/**
+ * Placing by requests: for the native tool's bytes, the copy is cut where the tool's own requests begin and end. A copy
+ * that calls `request` does not call `place`.
+ */
+export interface ByteRequests {
+  readonly rules: ExactRules;
+  /**
+   * Places the guest bytes [from, to), one write of the native tool. Requests come in ascending order and do not overlap;
+   * several may share a cluster.
+   */
+  request(from: number, to: number, out: WriteList): void;
+  /** Hands on the entries of the requests since the last call: at the end of each turn. */
+  flush(out: WriteList): void;
+}

@@ -1,5 +1,5 @@
 import { UnsupportedError } from "../../errors.ts";
-import type { PackerSpec, WriteList } from "../packer.ts";
+import type { ByteRequests, PackerSpec, WriteList } from "../packer.ts";
 import { Allocator, BLOCKS_AT } from "./allocator.ts";
 import { L2Segment } from "./entries.ts";
 import { qemuHeader } from "./header-writer.ts";
@@ -22,7 +22,16 @@ const L1_AT = 1;
 const OPEN_AT = 2;
 const OPEN_COUNT = 3;
 const OPEN_NEXT = 4;
-const SCALARS = 8;
+/** Exact requests: the guest cluster placed last, plus one; its host cluster; its stored subclusters. */
+const LAST_GUEST = 5;
+const LAST_HOST = 6;
+const LAST_USED = 7;
+/** Byte after the last data byte that was placed, whole subclusters. */
+const DATA_END = 8;
+const SCALARS = 16;
+/** Bytes of L2 tables that qemu looks at together. */
+const SLICE_BYTES = 65536;
+const SUBCLUSTERS = 32;
 
 /**
  * The layout of `qemu-img convert -O qcow2` (7.2, in-order writes, a source without holes): header, refcount
@@ -49,6 +58,10 @@ export class QemuPacker implements StreamablePacker {
   private readonly scalars: number;
   private readonly l1: number;
   private readonly segment: L2Segment;
+  private readonly sliceEntries: number;
+  /** L1 index of the segment's table, -1 where it is empty. */
+  private openTable = -1;
+  readonly exact?: ByteRequests;
   private array: Float64Array;
 
   constructor(spec: Extract<PackerSpec, { kind: "qemu" }>) {
@@ -58,7 +71,9 @@ export class QemuPacker implements StreamablePacker {
     this.guestSize = spec.guestSize;
     this.bits = Math.log2(cs);
     this.clusters = Math.ceil(spec.guestSize / cs);
-    this.l2Entries = cs / 8;
+    const entryBytes = spec.extendedL2 ? 16 : 8;
+    this.l2Entries = cs / entryBytes;
+    this.sliceEntries = Math.min(cs, SLICE_BYTES) / entryBytes;
     this.l1Entries = Math.ceil(this.clusters / this.l2Entries);
     if (this.l1Entries * 8 > LIMIT.l1)
       throw new UnsupportedError(`qcow2: ${spec.guestSize} bytes are too many for clusters of ${cs}`);
@@ -70,16 +85,22 @@ export class QemuPacker implements StreamablePacker {
       last = blocks;
       blocks = Math.ceil((fixed + blocks + 4 * Math.ceil((blocks * 8) / cs)) / perBlock);
     }
-    this.eager = blocks <= this.l2Entries;
+    this.eager = blocks <= cs / 8;
     this.zeroUnit = Math.max(cs, ZERO_UNIT);
     this.chunkUnit = this.eager ? this.zeroUnit : Math.max(cs, BUFFER);
-    const slots = this.eager ? this.l2Entries : Math.ceil(blocks * 1.1) + 64;
+    const slots = this.eager ? cs / 8 : Math.ceil(blocks * 1.1) + 64;
     this.space = new Allocator(cs, spec.refcountOrder, Math.min(slots, LIMIT.refcountTable / 8));
     this.scalars = this.space.length;
     this.l1 = this.scalars + SCALARS;
     this.array = new Float64Array(this.l1 + this.l1Entries);
     this.space.state = this.array;
-    this.segment = new L2Segment(this.l2Entries);
+    this.segment = new L2Segment(this.l2Entries, spec.extendedL2);
+    if (spec.exact !== undefined)
+      this.exact = {
+        rules: spec.exact,
+        request: (from, to, out) => this.exactRequest(from, to, out),
+        flush: (out) => this.flushTable(out),
+      };
     // A header that does not fit must fail before any data moves.
     this.header();
   }
@@ -165,6 +186,103 @@ export class QemuPacker implements StreamablePacker {
     return open;
   }
 
+  /** One write of qemu-img, [from, to) bytes of the guest. */
+  private exactRequest(from: number, to: number, out: WriteList): void {
+    const { array: s, space, l2Entries, segment, scalars } = this;
+    const cs = this.clusterSize;
+    if (s[scalars + READY] === 0) this.begin();
+    const end = Math.ceil(to / cs);
+    let guest = Math.floor(from / cs);
+    // Where the request would go on in the file, or -1.
+    let host = -1;
+    if (s[scalars + LAST_GUEST] === guest + 1) {
+      const stop = Math.min(to, (guest + 1) * cs);
+      const at = s[scalars + LAST_HOST];
+      this.table(Math.floor(guest / l2Entries), out);
+      segment.set(guest % l2Entries, 1, at * cs, cs);
+      this.used(guest, from, stop, s[scalars + LAST_USED]);
+      out.data(from, at * cs + (from - guest * cs), stop - from);
+      this.reached(at, stop - guest * cs);
+      host = at + 1;
+      guest++;
+    }
+    while (guest < end) {
+      const l1 = Math.floor(guest / l2Entries);
+      const index = guest - l1 * l2Entries;
+      const n = Math.min(end - guest, this.sliceEntries - (index % this.sliceEntries));
+      this.table(l1, out);
+      let at: number;
+      let got = n;
+      if (this.external) at = guest;
+      else if (host < 0) at = space.take(n);
+      else {
+        at = host;
+        got = space.takeAt(host, n);
+        if (got === 0) {
+          host = -1;
+          continue;
+        }
+      }
+      const first = Math.max(from, guest * cs);
+      const stop = Math.min(to, (guest + got) * cs);
+      segment.set(index, got, at * cs, cs);
+      this.used(guest, first, stop, 0);
+      out.data(first, at * cs + (first - guest * cs), stop - first);
+      host = at + got;
+      guest += got;
+      s[scalars + LAST_GUEST] = guest;
+      s[scalars + LAST_HOST] = host - 1;
+      this.reached(host - 1, stop - (guest - 1) * cs);
+    }
+  }
+
+  private get external(): boolean {
+    return this.spec.dataFile != null;
+  }
+
+  /** Makes `l1` the table whose entries are collected; takes its cluster where it has none. */
+  private table(l1: number, out: WriteList): void {
+    const s = this.array;
+    if (s[this.l1 + l1] === 0) s[this.l1 + l1] = this.space.take(1) * this.clusterSize;
+    if (l1 === this.openTable) return;
+    this.flushTable(out);
+    this.openTable = l1;
+  }
+
+  private flushTable(out: WriteList): void {
+    if (this.openTable >= 0) this.segment.flush(this.array[this.l1 + this.openTable], out);
+    this.openTable = -1;
+  }
+
+  /** Extended entries: marks the subclusters of [from, to) as stored, which begins at cluster `guest`. */
+  private used(guest: number, from: number, to: number, before: number): void {
+    if (!this.spec.extendedL2) return;
+    const cs = this.clusterSize;
+    const sub = cs / SUBCLUSTERS;
+    const last = Math.ceil(to / cs) - 1;
+    const bits = (cluster: number): number => {
+      const a = Math.max(0, Math.floor((from - cluster * cs) / sub));
+      const b = Math.min(SUBCLUSTERS, Math.ceil((to - cluster * cs) / sub));
+      return b - a === SUBCLUSTERS ? 0xffffffff : ((2 ** (b - a) - 1) * 2 ** a) >>> 0;
+    };
+    const one = (cluster: number, word: number) =>
+      this.segment.subclusters(cluster % this.l2Entries, 0, word >>> 0);
+    const tail = (bits(last) | (last === guest ? before : 0)) >>> 0;
+    if (last > guest) one(guest, bits(guest) | before);
+    one(last, tail);
+    this.array[this.scalars + LAST_USED] = tail;
+  }
+
+  /** Data reach byte `to` of host cluster `at`. */
+  private reached(at: number, to: number): void {
+    if (this.external) return;
+    const cs = this.clusterSize;
+    const unit = this.spec.extendedL2 ? cs / SUBCLUSTERS : cs;
+    const end = at * cs + Math.ceil(to / unit) * unit;
+    const s = this.array;
+    if (end > s[this.scalars + DATA_END]) s[this.scalars + DATA_END] = end;
+  }
+
   private extend(n: number, next: number): void {
     const s = this.array;
     s[this.scalars + OPEN_COUNT] += n;
@@ -193,6 +311,11 @@ export class QemuPacker implements StreamablePacker {
       refcountOrder: this.spec.refcountOrder,
       backingFile: this.spec.backingFile,
       backingFormat: this.spec.backingFormat,
+      compressionType: this.spec.compressionType,
+      extendedL2: this.spec.extendedL2,
+      lazyRefcounts: this.spec.lazyRefcounts,
+      dataFile: this.spec.dataFile,
+      rawDataFile: this.spec.rawDataFile,
     });
   }
 
@@ -202,7 +325,10 @@ export class QemuPacker implements StreamablePacker {
     const cs = this.clusterSize;
     // An L1 table at the very end is written without padding.
     const l1End = this.array[this.scalars + L1_AT] * cs + this.l1Entries * 8;
-    const end = this.space.end * cs;
+    let end = this.space.end * cs;
+    // A last data cluster is written as far as its subclusters are in use.
+    const data = this.array[this.scalars + DATA_END];
+    if (data > end - cs && data < end && this.spec.extendedL2) end = data;
     return end - l1End < cs && end >= l1End ? l1End : end;
   }
 

@@ -9,7 +9,7 @@ import type { OpenedImage } from "../format.ts";
 import { type LayerRun, layerRun, type StatusRun, type StatusSource, statusOf } from "./block-status.ts";
 import { HEADER_BYTES, parseHeader, type Qcow2Header } from "./header.ts";
 import { qcow2Info } from "./info.ts";
-import { COMPRESSION, CRYPT, H, MAX_CLUSTER_BITS, V2_HEADER_LENGTH } from "./layout.ts";
+import { COMPRESSION, CRYPT, H, LIMIT, MAX_CLUSTER_BITS, V2_HEADER_LENGTH } from "./layout.ts";
 import { openNamed } from "./named.ts";
 import { readSnapshots, type Snapshot } from "./snapshots.ts";
 import { COMPRESSED, type SliceAt, STORED, Tables, UNALLOCATED, ZEROED } from "./tables.ts";
@@ -22,6 +22,8 @@ const KEPT_BYTES = 8 * 1024 * 1024;
 const DEEPEST = 1000;
 
 export interface OpenQcow2Options {
+  /** For a check: see `parseHeader`. The image has no snapshots then. */
+  readonly check?: boolean;
   /** Decompressors; those of `useCodecs` by default. */
   readonly codecs?: Codecs;
   /** Layers above this image: 0 for the one the person named. */
@@ -31,6 +33,10 @@ export interface OpenQcow2Options {
    * closed.
    */
   readonly openBacking?: (header: Qcow2Header) => Promise<Source>;
+  /** The disk of the backing file, open already: used instead of what the header names. Null: nothing lies below. */
+  readonly backing?: Source | null;
+  /** The data file, open already. */
+  readonly data?: Source;
 }
 
 /** An opened QCOW2 image: the disk inside it. */
@@ -65,7 +71,7 @@ export async function openQcow2(
   const bytes = new Uint8Array(want);
   const r2 = source.read(bytes, 0);
   const n = r2 instanceof Promise ? await r2 : r2;
-  const header = parseHeader(bytes.subarray(0, n));
+  const header = parseHeader(bytes.subarray(0, n), { check: options.check });
   let snapshots: Snapshot[] = [];
   let trouble: FormatError | null = null;
   if (header.snapshots > 0)
@@ -76,7 +82,47 @@ export async function openQcow2(
       if (!(e instanceof FormatError)) throw e;
       trouble = e;
     }
-  return new Reader(source, gate, header, snapshots, trouble, options, depth);
+  const view = options.snapshot === undefined ? header : viewOf(header, options.snapshot(snapshots));
+  return new Reader(source, gate, view, snapshots, trouble, options, depth);
+}
+
+/** An image whose tables are being changed in memory. */
+export interface LiveQcow2Image extends Qcow2Image {
+  /** Forgets what was decompressed, and the size of the data file: clusters have been used anew. */
+  forget(): void;
+}
+
+/**
+ * A reader over tables that are being changed in memory. `header` is as it will be; `source` holds the clusters. The
+ * rest as `openQcow2`.
+ */
+export function readLiveTables(
+  source: Source,
+  gate: Gate,
+  header: Qcow2Header,
+  tables: Tables,
+  options: OpenQcow2Options,
+): LiveQcow2Image {
+  return new Reader(source, gate, header, [], null, options, 0, tables);
+}
+
+/** The header with a snapshot's L1 table in place of the active one. */
+function viewOf(header: Qcow2Header, snapshot: Snapshot): Qcow2Header {
+  const { l1Offset, l1Entries } = snapshot;
+  const entry = () => `snapshot ${snapshot.id} ("${snapshot.name}")`;
+  if (l1Entries * 8 > LIMIT.l1)
+    throw new FormatError(
+      "qcow2 snapshot table",
+      header.snapshotsOffset,
+      `${entry()}: L1 table of ${l1Entries} entries`,
+    );
+  if (l1Offset % header.clusterSize !== 0 || l1Offset + l1Entries * 8 > Number.MAX_SAFE_INTEGER)
+    throw new FormatError(
+      "qcow2 snapshot table",
+      header.snapshotsOffset,
+      `${entry()}: L1 table at ${l1Offset}`,
+    );
+  return { ...header, l1Offset, l1Entries };
 }
 
 class Reader implements Qcow2Image {
@@ -84,6 +130,7 @@ class Reader implements Qcow2Image {
   readonly size: number;
   readonly label: string;
   readonly header: Qcow2Header;
+  readonly statusAlignment: number;
   readonly snapshots: readonly Snapshot[];
   private readonly source: Source;
   private readonly gate: Gate;
@@ -109,6 +156,7 @@ class Reader implements Qcow2Image {
     snapshotTrouble: FormatError | null,
     options: OpenQcow2Options,
     depth: number,
+    tables?: Tables,
   ) {
     this.source = source;
     this.gate = gate;
@@ -119,10 +167,19 @@ class Reader implements Qcow2Image {
     this.openBacking = options.openBacking;
     this.depth = depth;
     this.size = header.size;
+    this.statusAlignment = header.clusterSize;
     this.label = source.label;
-    this.tables = new Tables(source, header);
-    this.data = header.external ? null : source;
-    this.backingOpen = header.backingFile === null;
+    this.tables = tables ?? new Tables(source, header);
+    this.data = options.data ?? (header.external ? null : source);
+    if (options.data !== undefined) this.tables.dataSize = options.data.size;
+    this.backing = options.backing ?? null;
+    this.backingOpen = options.backing !== undefined || header.backingFile === null;
+  }
+
+  forget(): void {
+    this.kept.clear();
+    this.tables.forget();
+    if (this.data !== null) this.tables.dataSize = this.data.size;
   }
 
   info(): InfoField[] {

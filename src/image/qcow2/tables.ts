@@ -46,6 +46,14 @@ export interface SliceAt {
   entries: number;
 }
 
+/** Tables that are being changed in memory: where `Tables` looks instead of the file. */
+export interface LiveTables {
+  /** Entries as pairs of words, high first. */
+  readonly l1: Uint32Array;
+  /** All words of the L2 table of L1 entry `i`, which is not empty. */
+  table(i: number): Uint32Array;
+}
+
 interface Slice {
   /** Entries as pairs of words, high first. */
   readonly words: Uint32Array;
@@ -100,8 +108,12 @@ export class Tables {
   private lastNumber = -1;
   private last: Slice | null = null;
 
-  constructor(source: Source, header: Qcow2Header) {
+  private readonly live: LiveTables | null;
+
+  /** `live`: tables to be used instead of those in the file; call `forget` when its arrays are replaced. */
+  constructor(source: Source, header: Qcow2Header, live: LiveTables | null = null) {
     this.source = source;
+    this.live = live;
     this.header = header;
     this.dataSize = source.size;
     this.clusterSize = header.clusterSize;
@@ -180,15 +192,33 @@ export class Tables {
     return null;
   }
 
+  /** Forgets all tables: they are read again, or asked of the live ones. */
+  forget(): void {
+    this.l1 = null;
+    this.slices.clear();
+    this.lastNumber = -1;
+    this.last = null;
+  }
+
   private loadL1(): Promise<void> | null {
+    if (this.live !== null) {
+      this.l1 = this.live.l1;
+      return null;
+    }
     const { header } = this;
     const needed = Math.ceil(header.size / header.clusterSize / this.entriesPerTable);
-    const r = readWords(this.source, "qcow2 L1 table", header.l1Offset, needed * 8);
-    if (r instanceof Promise)
-      return r.then((words) => {
-        this.l1 = words;
-      });
-    this.l1 = r;
+    const there = Math.min(needed, header.l1Entries);
+    // A snapshot's table may end before the disk does.
+    const whole = (words: Uint32Array) => {
+      this.l1 = words;
+      if (there < needed) {
+        this.l1 = new Uint32Array(2 * needed);
+        this.l1.set(words);
+      }
+    };
+    const r = readWords(this.source, "qcow2 L1 table", header.l1Offset, there * 8);
+    if (r instanceof Promise) return r.then(whole);
+    whole(r);
     return null;
   }
 
@@ -214,7 +244,14 @@ export class Tables {
         `L2 table at 0x${table.toString(16)} is not aligned`,
       );
     const bytes = this.entriesPerSlice * this.entryWords * 4;
-    const at = table + (number % (this.entriesPerTable / this.entriesPerSlice)) * bytes;
+    const from = (number % (this.entriesPerTable / this.entriesPerSlice)) * bytes;
+    const at = table + from;
+    if (this.live !== null) {
+      // Asking can drop tables: nothing of theirs may be kept from before.
+      const words = this.live.table(i).subarray(from / 4, (from + bytes) / 4);
+      this.keep(number, { words, at });
+      return null;
+    }
     const r = readWords(this.source, "qcow2 L2 table", at, bytes);
     if (r instanceof Promise)
       return r.then((words) => {
