@@ -1,8 +1,12 @@
 import { ImprintError } from "../errors.ts";
+import type { ExactRules } from "../image/packer.ts";
 import type { OutputFormat, Qcow2Options } from "./api.ts";
 import type { LayoutSpec } from "./copy/spec.ts";
 
 const KiB = 1024;
+
+/** What qemu-img convert stores by default: zeros are left out in runs of 4 KiB. */
+export const EXACT: ExactRules = { least: 8, alignment: 8 };
 
 /**
  * The layout of an output. `guestSize` and `zeroUnit` in bytes; `zeroUnit` is the granularity at which a raw output
@@ -40,5 +44,6 @@ export function layoutFor(
     refcountOrder,
     backingFile: null,
     backingFormat: null,
+    exact: EXACT,
   };
 }

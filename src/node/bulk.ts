@@ -12,8 +12,9 @@ import {
   type Turns,
   unitOf,
 } from "../engine/copy/copier.ts";
+import { plannerOf } from "../engine/copy/plan.ts";
 import { packerOf } from "../engine/copy/spec.ts";
-import { Planner, Window } from "../engine/copy/window.ts";
+import { Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
 import { cloneRange } from "../io/node/native.ts";
 import { descriptorIo } from "./copy-io.ts";
@@ -161,7 +162,7 @@ class NodeBulk implements BulkCopier {
     });
     const chunkBytes = share === undefined || skipZero ? CHUNK_BYTES : SHARED_CHUNK_BYTES;
     try {
-      const planner = new Planner(job.source, unitOf(packer), chunkBytes, packer.chunkUnit);
+      const planner = plannerOf(job.source, packer, unitOf(packer), chunkBytes);
       const window = new Window(threads ? new SharedArrayBuffer(Window.bytes) : undefined);
       const shared = threads ? new SharedTurns(true) : null;
       const own = new OwnTurns();

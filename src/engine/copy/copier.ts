@@ -1,7 +1,9 @@
 import { AbortError, ImprintError, ReadError } from "../../errors.ts";
-import type { Packer } from "../../image/packer.ts";
+import type { ByteRequests, ExactRules, Packer } from "../../image/packer.ts";
 import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import { ChunkWrites } from "./chunk-writes.ts";
+import { ITERATION_BYTES } from "./exact-planner.ts";
+import { SECTOR } from "./iterations.ts";
 import { CHUNK_EXTENTS_MAX, type Window } from "./window.ts";
 
 /** How a copier reaches its bytes. Synchronous answers are used without awaiting. Offsets in bytes. */
@@ -97,7 +99,8 @@ export class Copier {
     this.io = io;
     this.rules = rules;
     this.unit = unitOf(packer);
-    this.slot = this.kernel.take(Math.max(CHUNK_BYTES, packer.clusterSize, packer.chunkUnit ?? 0));
+    const most = packer.exact === undefined ? 0 : ITERATION_BYTES;
+    this.slot = this.kernel.take(Math.max(CHUNK_BYTES, packer.clusterSize, packer.chunkUnit ?? 0, most));
   }
 
   dispose(): void {
@@ -109,14 +112,17 @@ export class Copier {
     for (;;) {
       const chunk = turns.take();
       if (chunk >= w.chunks) return false;
-      const loading = this.load(w, chunk);
+      const { exact } = this.packer;
+      const loading = exact === undefined ? this.load(w, chunk) : this.loadExact(w, chunk);
       if (loading !== null) await loading;
-      this.scan();
+      if (exact === undefined) this.scan();
+      else this.scanExact(exact.rules);
       if (this.rules.ordered) {
         const waiting = turns.await(chunk);
         if (waiting !== undefined) await waiting;
       }
-      this.place();
+      if (exact === undefined) this.place();
+      else this.placeExact(exact);
       if (this.rules.ordered) turns.done(chunk);
       const storing = this.rules.shareFrom > 0 ? this.storeShared(w, chunk) : this.store();
       if (storing !== null) await storing;
@@ -166,6 +172,79 @@ export class Copier {
     }
     if (!deferred && filled < used * cs) bytes.fill(0, filled, used * cs);
     return pending;
+  }
+
+  /** As `load` for exact copies: every extent is a span of its own, in sectors. */
+  private loadExact(w: Window, chunk: number): Promise<void> | null {
+    const deferred = this.rules.shareFrom > 0 && !this.rules.skipZero;
+    const { bytes } = this.slot;
+    this.spans.length = 0;
+    let used = 0;
+    let pending: Promise<void> | null = null;
+    for (let i = w.first[chunk]; i < w.first[chunk + 1]; i++) {
+      const g = w.guest[i];
+      const n = w.length[i];
+      const at = used;
+      const sectors = Math.ceil(n / SECTOR);
+      this.spans.push({ cluster: g / SECTOR, clusters: sectors, from: at, pairs: 0 });
+      this.extentAt[i - w.first[chunk]] = at;
+      used += sectors * SECTOR;
+      if (deferred) continue;
+      if (used > bytes.length) throw new ImprintError("EINTERNAL", "copy chunk larger than its buffer");
+      if (at + n < used) bytes.fill(0, at + n, used);
+      if (pending === null) {
+        const r = this.io.read(bytes, at, n, g, w.fd[i], w.host[i]);
+        if (typeof r === "number") checkRead(r, n, g);
+        else pending = r.then((got) => checkRead(got, n, g));
+      } else
+        pending = pending.then(async () =>
+          checkRead(await this.io.read(bytes, at, n, g, w.fd[i], w.host[i]), n, g),
+        );
+    }
+    return pending;
+  }
+
+  /** Finds the sectors of each span that are to be stored. */
+  private scanExact(rules: ExactRules): void {
+    const { kernel } = this;
+    let used = 0;
+    for (const span of this.spans) {
+      if (this.rules.skipZero && rules.least > 0)
+        span.pairs = kernel.storedSectors(
+          this.slot.at + span.from,
+          span.clusters,
+          span.cluster,
+          rules.least,
+          rules.alignment,
+        );
+      else {
+        span.pairs = 1;
+        kernel.out[0] = 0;
+        kernel.out[1] = span.clusters;
+      }
+      if (used + span.pairs * 2 > this.runs.length) {
+        const more = new Uint32Array((used + span.pairs * 2) * 2);
+        more.set(this.runs.subarray(0, used));
+        this.runs = more;
+      }
+      this.runs.set(kernel.out.subarray(0, span.pairs * 2), used);
+      used += span.pairs * 2;
+    }
+  }
+
+  private placeExact(exact: ByteRequests): void {
+    const { writes } = this;
+    writes.clear();
+    let used = 0;
+    for (const span of this.spans) {
+      const guest = span.cluster * SECTOR;
+      writes.span(span.from - guest);
+      for (let i = 0; i < span.pairs; i++, used += 2) {
+        const from = guest + this.runs[used] * SECTOR;
+        exact.request(from, from + this.runs[used + 1] * SECTOR, writes);
+      }
+    }
+    exact.flush(writes);
   }
 
   /** Finds the clusters of each span that are to be stored. */

@@ -3,7 +3,8 @@ import { breathe } from "../../io/pace.ts";
 import type { Source } from "../../io/source.ts";
 import type { Target } from "../../io/target.ts";
 import { CHUNK_BYTES, Copier, type CopyCounts, type CopyIo, OwnTurns, unitOf } from "./copier.ts";
-import { Planner, Window } from "./window.ts";
+import { plannerOf } from "./plan.ts";
+import { Window } from "./window.ts";
 
 /** Milliseconds between two looks at the event loop (progress, signals). */
 const PAUSE_EVERY = 40;
@@ -26,7 +27,7 @@ export async function copyInThread(job: InThreadJob): Promise<CopyCounts> {
   };
   const copier = new Copier(job.packer, io, { skipZero: job.skipZero, ordered: true, shareFrom: 0 });
   try {
-    const planner = new Planner(job.source, unitOf(job.packer), CHUNK_BYTES, job.packer.chunkUnit);
+    const planner = plannerOf(job.source, job.packer, unitOf(job.packer), CHUNK_BYTES);
     const window = new Window();
     const turns = new OwnTurns();
     let next = performance.now() + PAUSE_EVERY;

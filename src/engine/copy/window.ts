@@ -3,11 +3,11 @@ import { ImprintError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 
 /** Extents a window holds at most. */
-const EXTENTS = 32768;
+export const EXTENTS = 32768;
 /** Chunks a window holds at most. */
-const CHUNKS = 4096;
+export const CHUNKS = 4096;
 /** Extents after which a chunk ends at the next cluster. */
-const CHUNK_EXTENTS = 1024;
+export const CHUNK_EXTENTS = 1024;
 /** Extents one cluster may have: 2 MiB in sectors of 512 bytes, twice. */
 const CLUSTER_EXTENTS = 8192;
 
