@@ -37,6 +37,8 @@ export interface OpenQcow2Options {
   readonly backing?: Source | null;
   /** The data file, open already. */
   readonly data?: Source;
+  /** Picks the snapshot to read instead of the disk as it is now; the size stays the disk's. */
+  readonly snapshot?: (list: readonly Snapshot[]) => Snapshot;
 }
 
 /** An opened QCOW2 image: the disk inside it. */
