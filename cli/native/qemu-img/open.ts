@@ -6,7 +6,7 @@ import type { OpenedDurableFile } from "../../../src/io/node/durable-file.ts";
 import { type FileSource, openFileSource } from "../../../src/io/node/file-source.ts";
 import type { Source } from "../../../src/io/source.ts";
 import { printError } from "../../ui/out.ts";
-import { errorText, QemuError } from "./errors.ts";
+import { errorText, QemuError, warn } from "./errors.ts";
 import { refuseLocked } from "./lock.ts";
 import { cannotOpen, type NamedFile, namedFile } from "./names.ts";
 import { settings } from "./options.ts";
@@ -261,6 +261,12 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
     },
   });
   const { header } = image;
+  if (header.bitmaps !== null && !header.bitmapsValid)
+    warn(
+      "a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent\n" +
+        "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.",
+    );
+  await checkBitmaps(file, header);
   const layer = (): Layer => ({ ...base, header, image, disk: image, backing });
   if (request.follow && header.backingFile !== null) {
     request.opened.push(layer());
@@ -273,6 +279,29 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
   } else request.opened.push(layer());
   if (request.follow && header.external) await image.openData();
   return layer();
+}
+
+/** As native, opens no image whose bitmaps it could not load, and warns of those it ignores. */
+async function checkBitmaps(file: FileSource, header: Qcow2Header): Promise<void> {
+  if (header.bitmaps === null) return;
+  if (!header.bitmapsValid) {
+    // The last line has no end, as native prints it.
+    printError(
+      `qemu-img: warning: ${
+        header.version < 3
+          ? "This qcow2 v2 image contains bitmaps, but they may have been modified by software without persistent bitmap support; so now these bitmaps are inconsistent"
+          : "a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent"
+      }\nSome clusters may be leaked, run 'qemu-img check -r' on the image file to fix.`,
+    );
+    return;
+  }
+  const { BitmapError, checkBitmapsLoad } = await import("../../../src/image/qcow2/bitmaps.ts");
+  try {
+    await checkBitmapsLoad(file, header);
+  } catch (error) {
+    if (error instanceof BitmapError) throw new QemuError(error.text);
+    throw error;
+  }
 }
 
 async function openBacking(
