@@ -4,6 +4,7 @@ const ERRORS: Readonly<Record<string, readonly [number, string]>> = {
   ENOENT: [2, "No such file or directory"],
   EIO: [5, "Input/output error"],
   ENXIO: [6, "No such device or address"],
+  ENOMEM: [12, "Cannot allocate memory"],
   EACCES: [13, "Permission denied"],
   EBUSY: [16, "Device or resource busy"],
   EEXIST: [17, "File exists"],

@@ -261,11 +261,6 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
     },
   });
   const { header } = image;
-  if (header.bitmaps !== null && !header.bitmapsValid)
-    warn(
-      "a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent\n" +
-        "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.",
-    );
   await checkBitmaps(file, header);
   const layer = (): Layer => ({ ...base, header, image, disk: image, backing });
   if (request.follow && header.backingFile !== null) {

@@ -167,6 +167,36 @@ export async function readBitmapTable(
   return parseBitmapTable(bytes, entry.tableOffset, header.clusterSize);
 }
 
+/**
+ * Throws BitmapError where qemu would not open an image because of its bitmaps; the directory and the tables are read,
+ * the bits are not.
+ */
+export async function checkBitmapsLoad(source: Source, header: Qcow2Header): Promise<void> {
+  const seen = new Set<string>();
+  for (const entry of await readBitmaps(source, header)) {
+    const inUse = (entry.flags & BITMAP_FLAGS.inUse) !== 0;
+    const known = seen.has(entry.name);
+    if (known && inUse) continue;
+    if (known) throw new BitmapError(header.bitmaps!.offset, `Bitmap already exists: ${entry.name}`);
+    seen.add(entry.name);
+    if (inUse) continue;
+    try {
+      await readBitmapTable(source, header, entry);
+    } catch (error) {
+      if (!(error instanceof BitmapError)) throw error;
+      throw new BitmapError(
+        error.offset,
+        `Could not read bitmap_table table from image for bitmap '${entry.name}': Invalid argument`,
+      );
+    }
+    if (entry.tableEntries !== bitmapTableEntries(header.size, entry.granularityBits, header.clusterSize))
+      throw new BitmapError(
+        entry.tableOffset,
+        `Could not read bitmap '${entry.name}' from image: Invalid argument`,
+      );
+  }
+}
+
 /** Bytes [at, at + length) of an image; zeros past its end, as qemu reads. */
 async function readZeros(source: Source, at: number, length: number): Promise<Uint8Array> {
   const b = new Uint8Array(length);

@@ -110,8 +110,8 @@ class RefcountCheck {
       let highest = 0;
       let mismatches = 0;
       let loud = true;
-      const misaligned = onceMisaligned(stored, report);
-      for (let first = 0; first < clusters; first += counters.room) {
+      const unreadable = onceUnreadable(stored, image.clusterSize, report);
+      for (let first = 0; first <= image.fileClusters; first += counters.room) {
         counters.open(first, counters.room, image.fileSize);
         const walk = new ReferenceWalk(
           image,
@@ -125,7 +125,7 @@ class RefcountCheck {
         walk.run();
         loud = false;
         clusters = walk.clusters;
-        const compared = compareWindow(image, stored, counters, clusters, result, report, null, misaligned);
+        const compared = compareWindow(image, stored, counters, clusters, result, report, null, unreadable);
         highest = Math.max(highest, compared.highest);
         mismatches += compared.mismatches;
       }
@@ -145,10 +145,14 @@ class RefcountCheck {
 }
 
 /** Tells of a refcount block that is no cluster, as qemu does when it meets the first. */
-function onceMisaligned(stored: StoredRefcounts, report: (line: string) => void): (block: number) => void {
+function onceUnreadable(
+  stored: StoredRefcounts,
+  clusterSize: number,
+  report: (line: string) => void,
+): (block: number) => void {
   let told = false;
   return (block) => {
-    if (told) return;
+    if (told || stored.blockOffset(block) % clusterSize === 0) return;
     told = true;
     report(
       `qcow2: Image is corrupt: Refblock offset 0x${stored.blockOffset(block).toString(16)} unaligned ` +

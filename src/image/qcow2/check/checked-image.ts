@@ -4,6 +4,9 @@ import type { DurableFile } from "../../../io/durable.ts";
 import { HEADER_BYTES, parseHeader, type Qcow2Header } from "../header.ts";
 import { H } from "../layout.ts";
 
+/** Reads past this offset fail in qemu. */
+export const LARGEST_FILE = 2 ** 63 - 2 ** 30;
+
 /** The file of an image as far as a check reads it: synchronously. */
 export type CheckedFile = Pick<DurableFile, "label" | "size" | "read">;
 
@@ -85,9 +88,10 @@ export class StoredRefcounts {
     return this.table[2 * i] * 0x100000000 + ((this.table[2 * i + 1] & 0xfffffe00) >>> 0);
   }
 
-  /** True where block `i` cannot be read: its offset is not that of a cluster. */
-  misaligned(i: number): boolean {
-    return this.blockOffset(i) % this.image.clusterSize !== 0;
+  /** True where block `i` cannot be read: its offset is not that of a cluster, or beyond what a file can have. */
+  unreadable(i: number): boolean {
+    const offset = this.blockOffset(i);
+    return offset % this.image.clusterSize !== 0 || offset > LARGEST_FILE;
   }
 
   /** Reads block `i` into `into`; zeros where there is none. */
@@ -122,7 +126,7 @@ export class StoredRefcounts {
       this.loaded = -1;
       return true;
     }
-    if (this.misaligned(i)) return false;
+    if (this.unreadable(i)) return false;
     if (this.loaded !== i) {
       this.readBlock(i, this.block);
       this.loaded = i;

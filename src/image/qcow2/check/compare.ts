@@ -20,7 +20,7 @@ export interface Compared {
 }
 
 /** Tells about refcount blocks that cannot be read, once. */
-export type ReportMisaligned = (block: number) => void;
+export type ReportUnreadable = (block: number) => void;
 
 /**
  * Compares the refcounts that are stored with those counted in the window, in ascending order, clusters below
@@ -34,20 +34,20 @@ export function compareWindow(
   result: CheckResult,
   report: (line: string) => void,
   repairs: CompareRepairs | null,
-  misaligned: ReportMisaligned,
+  unreadable: ReportUnreadable,
 ): Compared {
   const { kernel, table: slot } = counters;
   const order = image.header.refcountOrder;
   const end = Math.min(counters.first + counters.number, clusters);
-  let highest = Math.max(0, Math.min(counters.last(), end - 1));
+  let highest = 0;
   let mismatches = 0;
   let rebuild = false;
   let empty = false;
   for (let first = counters.first; first < end; ) {
     const block = Math.floor(first / stored.perBlock);
     const stop = Math.min(end, (block + 1) * stored.perBlock);
-    if (stored.misaligned(block)) {
-      misaligned(block);
+    if (stored.unreadable(block)) {
+      unreadable(block);
       for (let k = first; k < stop; k++) {
         report(`Can't get refcount for cluster ${k}: Input/output error`);
         result.errors++;
@@ -61,6 +61,8 @@ export function compareWindow(
     const entry = first % stored.perBlock;
     const count = stop - first;
     const at = counters.at + (first - counters.first) * counters.width;
+    const last = kernel.raw.lastCounter(at, count, counters.width) | 0;
+    if (last >= 0) highest = Math.max(highest, first + last);
     let changed = false;
     for (let i = 0; ; i++) {
       i = kernel.raw.compareRefcounts(slot.at, entry, i, count, order, at, counters.width) >>> 0;
@@ -108,7 +110,7 @@ export function loadWindow(image: CheckedImage, stored: StoredRefcounts, counter
   for (let first = counters.first; first < end; ) {
     const block = Math.floor(first / stored.perBlock);
     const stop = Math.min(end, (block + 1) * stored.perBlock);
-    if (stored.blockOffset(block) !== 0 && !stored.misaligned(block)) {
+    if (stored.blockOffset(block) !== 0 && !stored.unreadable(block)) {
       stored.readBlock(block, slot.bytes);
       kernel.raw.loadRefcounts(
         slot.at,

@@ -105,12 +105,6 @@ export class Counters {
     this.view[cluster - this.first] = count;
   }
 
-  /** Last cluster of the window whose count is not zero, or -1. */
-  last(): number {
-    const i = this.kernel.raw.lastCounter(this.at, this.number, this.width) | 0;
-    return i < 0 ? -1 : this.first + i;
-  }
-
   /** The offset that would continue the last data cluster; 0 where there is none. A table starts with none. */
   get follows(): number {
     return this.walk[WALK.follows];

@@ -12,7 +12,13 @@ import {
   OFFSET_LOW,
   ZERO_LOW,
 } from "../layout.ts";
-import { type CheckedImage, endless, refcountMax, type StoredRefcounts } from "./checked-image.ts";
+import {
+  type CheckedImage,
+  endless,
+  LARGEST_FILE,
+  refcountMax,
+  type StoredRefcounts,
+} from "./checked-image.ts";
 import { type Counters, NarrowCounters } from "./counters.ts";
 import { CheckFailure, type CheckResult, hex64 } from "./result.ts";
 import type { CheckedSnapshots } from "./snapshot-table.ts";
@@ -78,7 +84,7 @@ export class ReferenceWalk {
 
   /** Walks everything. Throws CheckFailure, NarrowCounters, FormatError (tables without end) or IoError. */
   run(): void {
-    const { image, snapshots, result } = this;
+    const { image, snapshots, counters, result } = this;
     const { header } = image;
     this.count(0, image.clusterSize);
     this.countL1(header.l1Offset, header.l1Entries, true);
@@ -107,6 +113,8 @@ export class ReferenceWalk {
     if (header.crypto !== null) this.count(header.crypto.offset, header.crypto.length);
     this.bitmaps();
     this.blocks();
+    // The kernel, too, may have counted what ends beyond the last cluster.
+    if (counters.has(this.clusters) && counters.get(this.clusters) > 0) this.clusters++;
   }
 
   private corrupt(line: string): void {
@@ -114,15 +122,15 @@ export class ReferenceWalk {
     this.report(line);
   }
 
-  /** One more reference for every cluster of [offset, offset + size). */
-  private count(offset: number, size: number): void {
+  /** One more reference for every cluster of [offset, offset + size). `hex`: the offset where a number does not hold it. */
+  private count(offset: number, size: number, hex?: string): void {
     if (size <= 0) return;
     const { image, counters } = this;
     const cs = image.clusterSize;
     if (offset + size - image.fileSize >= cs) {
       this.corrupt(
         "ERROR: counting reference for region exceeding the end of the file by one cluster or more: " +
-          `offset 0x${BigInt(offset).toString(16)} size 0x${BigInt(size).toString(16)}`,
+          `offset 0x${hex ?? BigInt(offset).toString(16)} size 0x${BigInt(size).toString(16)}`,
       );
       return;
     }
@@ -153,6 +161,11 @@ export class ReferenceWalk {
     const { image } = this;
     const structure = active ? "qcow2 L1 table" : "qcow2 snapshot L1 table";
     this.count(offset, entries * 8);
+    if (offset + entries * 8 > LARGEST_FILE) {
+      this.report("ERROR: I/O error in check_refcounts_l1");
+      this.result.errors++;
+      throw new CheckFailure("EIO");
+    }
     // What lies past the end of the file reads as zeros: no entries.
     const there = Math.min(entries, Math.max(0, Math.ceil((image.fileSize - offset) / 8)));
     const piece = new Uint8Array(Math.min(there, L1_PIECE) * 8);
@@ -237,7 +250,7 @@ export class ReferenceWalk {
       }
       const offset = streamHigh * 0x100000000 + low;
       const sectors = ((high & 0x3fffffff) >>> bits) + 1;
-      this.count(offset, sectors * 512 - (offset % 512));
+      this.count(offset, sectors * 512 - (low & 511), hex64(streamHigh, low));
       if (active) {
         result.allocatedClusters++;
         result.compressedClusters++;
