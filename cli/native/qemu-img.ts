@@ -10,6 +10,7 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   check: () => import("./qemu-img/check.ts"),
+  convert: () => import("./qemu-img/convert.ts"),
   info: () => import("./qemu-img/info.ts"),
 };
 

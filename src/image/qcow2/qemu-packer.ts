@@ -305,7 +305,7 @@ export class QemuPacker implements StreamablePacker {
       clusterBits: this.bits,
       size: Math.ceil(this.guestSize / 512) * 512,
       l1Entries: this.l1Entries,
-      l1Offset: this.array[this.scalars + L1_AT] * cs,
+      l1Offset: this.l1Entries === 0 ? 0 : this.array[this.scalars + L1_AT] * cs,
       tableOffset: this.space.table * cs,
       tableClusters: this.space.tableClusters,
       refcountOrder: this.spec.refcountOrder,

@@ -146,7 +146,7 @@ class Reader implements Qcow2Image {
   private backingOpen: boolean;
   private below: StatusSource["status"] | null = null;
   private readonly slice: SliceAt = { words: null, at: 0, index: 0, entries: 0 };
-  private readonly layer: LayerRun = { state: HOLE, length: 0, host: -1 };
+  private readonly layer: LayerRun = { state: HOLE, length: 0, host: -1, place: -1, compressed: false };
   private opening: Promise<void> | null = null;
   private readonly kept = new Map<number, Uint8Array>();
 
@@ -342,7 +342,8 @@ class Reader implements Qcow2Image {
     else {
       const plain = this.data!.plain;
       const stored = Math.min(length, this.tables.dataSize - host);
-      if (plain === undefined) runs.push(stored, DATA);
+      // A run that the end of the file cuts short is for `read`, as a whole: see `place`.
+      if (plain === undefined || stored < length) runs.push(stored, DATA);
       else runs.push(stored, DATA, 0, plain.base + host, plain.file);
       runs.push(length - stored, ZERO);
     }
