@@ -26,7 +26,7 @@ port.on("message", async (message: ToHelper) => {
       window = new Window(job.window);
       const packer = packerOf(job.layout);
       packer.state = new Float64Array(job.state);
-      copier = new Copier(packer, descriptorIo(job.target, job.labels), {
+      copier = new Copier(packer, descriptorIo(job.target, job.labels, job.allocation), {
         skipZero: job.skipZero,
         ordered: job.ordered,
         shareFrom: 0,

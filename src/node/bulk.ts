@@ -17,7 +17,7 @@ import { packerOf } from "../engine/copy/spec.ts";
 import { Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
 import { cloneRange } from "../io/node/native.ts";
-import { descriptorIo } from "./copy-io.ts";
+import { type Allocation, descriptorIo } from "./copy-io.ts";
 import { type FromHelper, type HelperJob, SharedTurns, type ToHelper } from "./threads.ts";
 
 /** Stored bytes from which a helper thread pays for its start. */
@@ -26,9 +26,13 @@ const HELPER_FROM = 256 * 1024 * 1024;
 const READY_FROM = 16 * 1024 * 1024;
 /** Bytes from which sharing an extent beats copying it. */
 const SHARE_FROM = 64 * 1024;
+/** Bytes of a copy from which its target's blocks are allocated before they are written. */
+const ALLOCATE_FROM = 16 * 1024 * 1024;
 const BLOCK = 4096;
+/** statfs f_type of ext2, ext3 and ext4. */
+const EXT = 0xef53;
 /** Filesystems (statfs f_type) that are known not to share extents: ext2/3/4, tmpfs. Others are asked. */
-const NO_SHARING = new Set([0xef53, 0x01021994]);
+const NO_SHARING = new Set([EXT, 0x01021994]);
 const PAUSE_EVERY = 40;
 
 const pause = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -119,9 +123,20 @@ function errorOf(e: Extract<FromHelper, { error: unknown }>["error"]): Error {
   return new ImprintError(e.code, e.message);
 }
 
+/** statfs f_type of the filesystem that holds a target. */
+function filesystemOf(target: HostFile): number {
+  return statfsSync(dirname(target.path)).type;
+}
+
 /** False where the target's filesystem is known not to share extents. */
 function mayShare(target: HostFile): boolean {
-  return !NO_SHARING.has(statfsSync(dirname(target.path)).type);
+  return !NO_SHARING.has(filesystemOf(target));
+}
+
+/** How a fresh target's blocks are best allocated. */
+function allocationOf(job: BulkJob, ordered: boolean): Allocation {
+  if (!job.fresh || job.total < ALLOCATE_FROM || filesystemOf(job.target) !== EXT) return "none";
+  return ordered ? "ahead" : "exact";
 }
 
 /** Sharing between two descriptors where their filesystem can: tried once on the first block, undone by truncation. */
@@ -155,7 +170,8 @@ class NodeBulk implements BulkCopier {
     // The e2image layout depends on which blocks are zero; the others may keep shared zeros.
     const skipZero = job.skipZero && (share === undefined || job.layout.kind === "e2image");
     const labels = { source: job.source.label, target: job.target.path };
-    const copier = new Copier(packer, descriptorIo(job.target.fd, labels, share), {
+    const allocation = allocationOf(job, ordered);
+    const copier = new Copier(packer, descriptorIo(job.target.fd, labels, allocation, share), {
       skipZero,
       ordered,
       shareFrom: share === undefined ? 0 : SHARE_FROM,
@@ -178,6 +194,7 @@ class NodeBulk implements BulkCopier {
             layout: job.layout,
             target: job.target.fd,
             labels,
+            allocation,
             skipZero,
             ordered,
           },

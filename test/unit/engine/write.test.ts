@@ -249,3 +249,40 @@ test("a block that cannot be read is told of once, however often it is read", as
   t.true(into.subarray(10_000).every((b) => b === 0));
   t.deepEqual(lost, [8192, 12288, 16384]);
 });
+
+test("blocks allocated ahead of a copy are not left behind: outputs take the room of what they hold", async (t) => {
+  const dir = scratch(t, "write");
+  const path = join(dir, "disk");
+  const piece = new Uint8Array(MIB);
+  for (let i = 0; i < piece.length; i += 64) piece[i] = (i >> 6) & 255 || 1;
+  fs.writeFileSync(path, "");
+  // 24 MiB of data in runs of 1.5 MiB, each with zeros behind it that are stored too.
+  for (let i = 0; i < 16; i++) {
+    const fd = fs.openSync(path, "r+");
+    fs.writeSync(fd, piece, 0, MIB, i * 3 * MIB);
+    fs.writeSync(fd, piece, 0, MIB / 2, i * 3 * MIB + MIB);
+    fs.writeSync(fd, new Uint8Array(1.5 * MIB), 0, 1.5 * MIB, i * 3 * MIB + 1.5 * MIB);
+    fs.closeSync(fd);
+  }
+  const source = openFileSource(path);
+  const bulk = nodeBulk();
+  const qemu = {
+    kind: "qemu",
+    version: 3,
+    refcountOrder: 4,
+    clusterSize: 65536,
+    guestSize: source.size,
+    backingFile: null,
+    backingFormat: null,
+  } as const;
+  for (const layout of [raw(source.size), qemu]) {
+    const out = join(dir, layout.kind);
+    await writeImage(source, createFileTarget(out), { layout, bulk });
+    const st = fs.statSync(out);
+    t.true(st.blocks * 512 >= 24 * MIB, `${layout.kind}: ${st.blocks} sectors`);
+    t.true(st.blocks * 512 <= 24.6 * MIB, `${layout.kind}: ${st.blocks} sectors`);
+  }
+  t.deepEqual(fs.readFileSync(join(dir, "raw")).compare(fs.readFileSync(path)), 0);
+  await bulk.close();
+  source.close();
+});

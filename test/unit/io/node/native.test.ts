@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import {
+  allocate,
   blockDeviceSize,
   cloneRange,
   copyRange,
@@ -30,6 +31,7 @@ test.serial("without koffi every call says so", (t) => {
   t.is(seekData(fd, 0), UNAVAILABLE);
   t.is(seekHole(fd, 0), UNAVAILABLE);
   t.false(punchHole(fd, 0, 4096));
+  t.false(allocate(fd, 0, 4096));
   t.false(cloneRange(fd, 0, 4096, fd, 8192));
   t.is(copyRange(fd, 0, fd, 8192, 4096), UNAVAILABLE);
   t.is(blockDeviceSize(fd), UNAVAILABLE);
@@ -140,3 +142,18 @@ function sharing(t: ExecutionContext, size: number, mkfs: readonly string[]): vo
 
 test.serial("extents are shared on btrfs", (t) => sharing(t, 128 * MIB, ["mkfs.btrfs", "-q"]));
 test.serial("extents are shared on XFS", (t) => sharing(t, 320 * MIB, ["mkfs.xfs", "-q", "-m", "reflink=1"]));
+
+test("blocks are allocated without a change of size or bytes", (t) => {
+  const path = sparse(join(scratch(t), "f"), MIB);
+  const fd = fs.openSync(path, "r+");
+  t.teardown(() => fs.closeSync(fd));
+  t.true(allocate(fd, MIB / 2, MIB));
+  const st = fs.fstatSync(fd);
+  t.is(st.size, MIB);
+  t.true(st.blocks * 512 >= MIB);
+  t.true(fs.readFileSync(path).every((b) => b === 0));
+  t.false(allocate(fd, 0, 0));
+  t.false(allocate(fd, 0, 2 ** 60));
+  fs.ftruncateSync(fd, MIB);
+  t.true(fs.fstatSync(fd).blocks * 512 < MIB);
+});
