@@ -12,6 +12,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   check: () => import("./qemu-img/check.ts"),
   convert: () => import("./qemu-img/convert.ts"),
   info: () => import("./qemu-img/info.ts"),
+  map: () => import("./qemu-img/map.ts"),
+  snapshot: () => import("./qemu-img/snapshot.ts"),
 };
 
 /** Commands of the native tool that are not here (yet). */
@@ -25,7 +27,6 @@ const MISSING = new Set([
   "convert",
   "create",
   "dd",
-  "map",
   "measure",
   "rebase",
   "resize",

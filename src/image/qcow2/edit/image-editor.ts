@@ -4,7 +4,7 @@ import { FormatError, RefusedError } from "../../../errors.ts";
 import type { DurableFile } from "../../../io/durable.ts";
 import type { Source } from "../../../io/source.ts";
 import type { Qcow2Header } from "../header.ts";
-import { AUTOCLEAR, SNAPSHOT } from "../layout.ts";
+import { AUTOCLEAR } from "../layout.ts";
 import { type LiveQcow2Image, readLiveTables } from "../reader.ts";
 import { Tables } from "../tables.ts";
 import { GuestWriter } from "./guest-writer.ts";
@@ -13,6 +13,7 @@ import { HeaderState } from "./header-rewrite.ts";
 import { ImageFile } from "./image-file.ts";
 import { L2Cache } from "./l2-cache.ts";
 import { Refcounts } from "./refcounts.ts";
+import { parseSnapshots } from "./snapshot-table.ts";
 import type { Editor, EditorOptions, HeaderChanges } from "./types.ts";
 import { bytesOfWords, wordsOfBytes } from "./words.ts";
 
@@ -43,6 +44,8 @@ export class ImageEditor implements Editor {
   private touched = false;
   /** Bytes were written since the last commit. */
   private written = false;
+  /** Where the file ended at the last commit, in whole clusters. */
+  private committedEnd: number;
   /** Clusters of live metadata. */
   private readonly metadata: BlockSet;
 
@@ -75,6 +78,7 @@ export class ImageEditor implements Editor {
     this.l2.dropped = () => this.tables?.forget();
     this.l1Place = { at: header.l1Offset, entries: header.l1Entries };
     this.snapshots = { count: header.snapshots, offset: header.snapshotsOffset };
+    this.committedEnd = this.wholeEnd();
     this.metadata = this.findMetadata();
     this.protect(this.refcounts);
     this.writer = new GuestWriter(this);
@@ -215,11 +219,20 @@ export class ImageEditor implements Editor {
     this.writer.committed();
     this.headerDirty = false;
     this.written = false;
+    this.committedEnd = this.wholeEnd();
+  }
+
+  /** Where the file's last cluster ends. */
+  private wholeEnd(): number {
+    return Math.ceil(this.file.size / this.clusterSize) * this.clusterSize;
   }
 
   close(): void {
     this.reader = null;
     this.tables = null;
+    // What was added behind the end and not committed is of no use to anybody.
+    if (this.written || this.headerDirty || this.l2.l1Dirty || this.refcounts.changed)
+      this.file.cut(this.committedEnd);
   }
 
   /** The image as it reads now. */
@@ -274,7 +287,11 @@ export class ImageEditor implements Editor {
     }
     if (current.bitmaps !== null) add(current.bitmaps.offset, current.bitmaps.size);
     if (current.crypto !== null) add(current.crypto.offset, current.crypto.length);
-    if (current.snapshots > 0) add(current.snapshotsOffset, current.snapshots * SNAPSHOT.fixed);
+    if (current.snapshots > 0) {
+      const table = parseSnapshots(this.file, current.snapshotsOffset, current.snapshots, current.size);
+      add(current.snapshotsOffset, table.size);
+      for (const s of table.list) add(s.l1Offset, s.l1Entries * 8);
+    }
     return set;
   }
 }
