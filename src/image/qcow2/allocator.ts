@@ -32,10 +32,13 @@ export class Allocator {
   /** Clusters that one refcount block counts. */
   readonly perBlock: number;
   private readonly entriesPerCluster: number;
+  /** Bits of a refcount. */
+  private readonly width: number;
 
   /** `slots`: refcount blocks to provide for. */
   constructor(clusterSize: number, refcountOrder: number, slots: number) {
-    this.perBlock = (clusterSize * 8) / 2 ** refcountOrder;
+    this.width = 2 ** refcountOrder;
+    this.perBlock = (clusterSize * 8) / this.width;
     this.entriesPerCluster = clusterSize / 8;
     this.length = BLOCKS_AT + slots;
     this.state = new Float64Array(0);
@@ -80,6 +83,23 @@ export class Allocator {
       const free = Math.min(n, this.freeFrom(at));
       if (free === 0 || this.mark(at, free)) return free;
     }
+  }
+
+  /** Finds one free cluster and goes on behind it; it is not counted yet: see `share`. */
+  find(): number {
+    return this.search(1);
+  }
+
+  /**
+   * Counts clusters [at, at + n), of which the first may be in use already; false where a refcount block had to be made
+   * first: then search again.
+   */
+  share(at: number, n: number): boolean {
+    if (this.freeFrom(at) > 0) return this.mark(at, n);
+    if (n === 1) return true;
+    const done = this.mark(at + 1, n - 1);
+    if (!done && this.state[FREE] > at) this.state[FREE] = at;
+    return done;
   }
 
   /** Where `take` finds its clusters while nothing is free before the last taken range. */
@@ -208,12 +228,24 @@ export class Allocator {
 
   /** Moves the refcount table behind the range of the last refcount block, with room to grow. */
   private moveTable(cluster: number, block: number, at: number): void {
+    const area = Math.ceil(Math.max(cluster + 1, at + 1) / this.perBlock);
+    this.placeTable(area * this.perBlock, 0, false, () => this.hook(block, at));
+  }
+
+  /**
+   * Makes refcount blocks for `additional` clusters from cluster `start` on (free, all of it) and a new refcount table
+   * there, no larger than needed. Returns the first cluster behind the table.
+   */
+  reserve(start: number, additional: number): number {
+    return this.placeTable(start, additional, true, () => {});
+  }
+
+  /** Puts missing refcount blocks and a new table at `start`; `hook` adds a block that exists but is not in the old one. */
+  private placeTable(start: number, additional: number, exact: boolean, hook: () => void): number {
     const s = this.state;
     const { perBlock, entriesPerCluster } = this;
-    const area = Math.ceil(Math.max(cluster + 1, at + 1) / perBlock);
-    const start = area * perBlock;
-    const blocks = this.blocksFor(start);
-    const entries = blocks + Math.ceil(blocks / 2);
+    const blocks = this.blocksFor(start + additional, exact);
+    const entries = exact ? blocks : blocks + Math.ceil(blocks / 2);
     const clusters = Math.ceil(entries / entriesPerCluster);
     if (clusters * entriesPerCluster * 8 > LIMIT.refcountTable)
       throw new UnsupportedError("qcow2: refcount table too large");
@@ -226,22 +258,24 @@ export class Allocator {
     s[p] = old;
     s[p + 1] = oldClusters;
     s[p + 2] = had;
-    this.hook(block, at);
+    hook();
     let next = start;
-    for (let i = area; i < blocks; i++) if (this.blockAt(i) === 0) this.hook(i, next++);
+    for (let i = Math.floor(start / perBlock); i < blocks; i++)
+      if (this.blockAt(i) === 0) this.hook(i, next++);
     s[TABLE] = next;
     s[TABLE_CLUSTERS] = clusters;
     this.set(start, next + clusters);
     this.release(old, old + oldClusters);
     if (old < s[FREE]) s[FREE] = old;
+    return next + clusters;
   }
 
-  /** Refcount blocks for `clusters` clusters, the blocks and a table half as large again. */
-  private blocksFor(clusters: number): number {
+  /** Refcount blocks for `clusters` clusters, the blocks and a table: an exact one, or one half as large again. */
+  private blocksFor(clusters: number, exact: boolean): number {
     let spare = 0;
     let blocks = 0;
     let table = 0;
-    for (let round = 0; round < 2; round++) {
+    for (let round = 0; round < (exact ? 1 : 2); round++) {
       blocks = 0;
       table = 0;
       for (let last = -1; last !== blocks + table; ) {
@@ -252,6 +286,23 @@ export class Allocator {
       spare = Math.ceil(table / 2);
     }
     return blocks;
+  }
+
+  /** Fills `into` (one cluster) with refcount block `i`. */
+  renderBlock(i: number, into: Uint8Array): void {
+    const { width, perBlock } = this;
+    const first = i * perBlock;
+    into.fill(0);
+    this.taken(first, first + perBlock, (from, to) => {
+      if (width >= 8) {
+        const step = width / 8;
+        for (let p = (from - first + 1) * step - 1, last = (to - first) * step; p < last; p += step)
+          into[p] = 1;
+      } else {
+        // Entries fill a byte from its low bits.
+        for (let c = from - first; c < to - first; c++) into[(c * width) >>> 3] |= 1 << ((c * width) & 7);
+      }
+    });
   }
 
   private set(from: number, to: number): void {

@@ -3,7 +3,7 @@ import type { ByteRequests, PackerSpec, WriteList } from "../packer.ts";
 import { Allocator, BLOCKS_AT } from "./allocator.ts";
 import { L2Segment } from "./entries.ts";
 import { qemuHeader } from "./header-writer.ts";
-import { COPIED_HIGH, LIMIT } from "./layout.ts";
+import { COMPRESSED_HIGH, COPIED_HIGH, LIMIT, ZERO_LOW } from "./layout.ts";
 import type { StreamablePacker } from "./meta-index.ts";
 import { finishAll } from "./meta-index.ts";
 
@@ -28,6 +28,13 @@ const LAST_HOST = 6;
 const LAST_USED = 7;
 /** Byte after the last data byte that was placed, whole subclusters. */
 const DATA_END = 8;
+/** Byte of the image where the next compressed cluster may go, or 0: qemu packs them end to end. */
+const FREE_BYTE = 9;
+/** Byte after the last compressed one. */
+const PACKED_END = 10;
+/** Subclusters of the last guest cluster that read as zeros, and that cluster plus one. */
+const LAST_ZEROS = 11;
+const ZEROS_GUEST = 12;
 const SCALARS = 16;
 /** Bytes of L2 tables that qemu looks at together. */
 const SLICE_BYTES = 65536;
@@ -63,6 +70,8 @@ export class QemuPacker implements StreamablePacker {
   private openTable = -1;
   readonly exact?: ByteRequests;
   private array: Float64Array;
+  /** Compressed clusters that touch a cluster of the image, where there are more than one. */
+  private shares = new Uint16Array(0);
 
   constructor(spec: Extract<PackerSpec, { kind: "qemu" }>) {
     const cs = spec.clusterSize;
@@ -99,6 +108,8 @@ export class QemuPacker implements StreamablePacker {
       this.exact = {
         rules: spec.exact,
         request: (from, to, out) => this.exactRequest(from, to, out),
+        compressed: (guest, size, out) => this.compressed(guest, size, out),
+        zero: (from, to, out) => this.zeroClusters(from, to, out),
         flush: (out) => this.flushTable(out),
       };
     // A header that does not fit must fail before any data moves.
@@ -236,6 +247,106 @@ export class QemuPacker implements StreamablePacker {
     }
   }
 
+  private compressed(guest: number, size: number, out: WriteList): number {
+    const { array: s, scalars, l2Entries } = this;
+    if (s[scalars + READY] === 0) this.begin();
+    this.table(Math.floor(guest / l2Entries), out);
+    const at = this.takeBytes(size);
+    const sectors = Math.floor((at + size - 1) / 512) - Math.floor(at / 512);
+    const shift = 62 - (this.bits - 8) - 32;
+    const high = (COMPRESSED_HIGH | (sectors << shift) | Math.floor(at / 0x100000000)) >>> 0;
+    this.segment.setWords(guest % l2Entries, 1, high, at % 0x100000000);
+    s[scalars + PACKED_END] = Math.max(s[scalars + PACKED_END], at + size);
+    return at;
+  }
+
+  /** Takes `size` bytes for a compressed cluster: behind the last one where they fit. */
+  private takeBytes(size: number): number {
+    const { array: s, scalars, space } = this;
+    const cs = this.clusterSize;
+    const most = 2 ** 2 ** this.spec.refcountOrder - 1;
+    let at = s[scalars + FREE_BYTE];
+    if (at !== 0 && this.sharesOf(Math.floor(at / cs)) >= most) at = 0;
+    let room = cs - (at % cs);
+    for (;;) {
+      if (at === 0 || room < size) {
+        const found = space.find() * cs;
+        if (at === 0 || Math.ceil(at / cs) * cs !== found) {
+          at = found;
+          room = cs;
+        } else room += cs;
+      }
+      const first = Math.floor(at / cs);
+      const last = Math.floor((at + size - 1) / cs);
+      if (space.share(first, last - first + 1)) {
+        this.addShare(first);
+        if (last > first) this.addShare(last);
+        const end = at + size;
+        s[scalars + FREE_BYTE] = end % cs === 0 ? 0 : end;
+        return at;
+      }
+      at = 0;
+    }
+  }
+
+  private sharesOf(cluster: number): number {
+    return cluster < this.shares.length ? this.shares[cluster] : 0;
+  }
+
+  private addShare(cluster: number): void {
+    if (cluster >= this.shares.length) {
+      const wider = new Uint16Array(Math.max(cluster + 1, this.shares.length * 2, 4096));
+      wider.set(this.shares);
+      this.shares = wider;
+    }
+    this.shares[cluster]++;
+  }
+
+  private zeroClusters(from: number, to: number, out: WriteList): void {
+    const { array: s, l2Entries, segment, scalars } = this;
+    const cs = this.clusterSize;
+    if (s[scalars + READY] === 0) this.begin();
+    const end = Math.ceil(to / cs);
+    for (let guest = Math.floor(from / cs); guest < end; ) {
+      const l1 = Math.floor(guest / l2Entries);
+      const index = guest - l1 * l2Entries;
+      this.table(l1, out);
+      if (!this.spec.extendedL2) {
+        const n = Math.min(end - guest, l2Entries - index);
+        segment.setWords(index, n, 0, ZERO_LOW);
+        guest += n;
+        continue;
+      }
+      this.zeroSubclusters(guest, from, to >= this.guestSize ? end * cs : to);
+      guest++;
+    }
+  }
+
+  private zeroSubclusters(guest: number, from: number, to: number): void {
+    const { array: s, scalars, segment } = this;
+    const cs = this.clusterSize;
+    const bits = this.subclusterBits(guest, from, to);
+    const index = guest % this.l2Entries;
+    const placed = s[scalars + LAST_GUEST] === guest + 1;
+    const used = placed ? (s[scalars + LAST_USED] & ~bits) >>> 0 : 0;
+    const before = s[scalars + ZEROS_GUEST] === guest + 1 ? s[scalars + LAST_ZEROS] : 0;
+    const zeros = (before | bits) >>> 0;
+    if (placed) segment.set(index, 1, s[scalars + LAST_HOST] * cs, cs);
+    else segment.setWords(index, 1, 0, 0);
+    segment.subclusters(index, zeros, used);
+    if (placed) s[scalars + LAST_USED] = used;
+    s[scalars + ZEROS_GUEST] = guest + 1;
+    s[scalars + LAST_ZEROS] = zeros;
+  }
+
+  private subclusterBits(cluster: number, from: number, to: number): number {
+    const cs = this.clusterSize;
+    const sub = cs / SUBCLUSTERS;
+    const a = Math.max(0, Math.floor((from - cluster * cs) / sub));
+    const b = Math.min(SUBCLUSTERS, Math.ceil((to - cluster * cs) / sub));
+    return b - a === SUBCLUSTERS ? 0xffffffff : ((2 ** (b - a) - 1) * 2 ** a) >>> 0;
+  }
+
   private get external(): boolean {
     return this.spec.dataFile != null;
   }
@@ -257,20 +368,16 @@ export class QemuPacker implements StreamablePacker {
   /** Extended entries: marks the subclusters of [from, to) as stored, which begins at cluster `guest`. */
   private used(guest: number, from: number, to: number, before: number): void {
     if (!this.spec.extendedL2) return;
-    const cs = this.clusterSize;
-    const sub = cs / SUBCLUSTERS;
-    const last = Math.ceil(to / cs) - 1;
-    const bits = (cluster: number): number => {
-      const a = Math.max(0, Math.floor((from - cluster * cs) / sub));
-      const b = Math.min(SUBCLUSTERS, Math.ceil((to - cluster * cs) / sub));
-      return b - a === SUBCLUSTERS ? 0xffffffff : ((2 ** (b - a) - 1) * 2 ** a) >>> 0;
-    };
-    const one = (cluster: number, word: number) =>
-      this.segment.subclusters(cluster % this.l2Entries, 0, word >>> 0);
-    const tail = (bits(last) | (last === guest ? before : 0)) >>> 0;
-    if (last > guest) one(guest, bits(guest) | before);
-    one(last, tail);
-    this.array[this.scalars + LAST_USED] = tail;
+    const { array: s, scalars } = this;
+    const last = Math.ceil(to / this.clusterSize) - 1;
+    for (const cluster of last > guest ? [guest, last] : [guest]) {
+      const bits = (this.subclusterBits(cluster, from, to) | (cluster === guest ? before : 0)) >>> 0;
+      let zeros = 0;
+      if (s[scalars + ZEROS_GUEST] === cluster + 1)
+        zeros = s[scalars + LAST_ZEROS] = (s[scalars + LAST_ZEROS] & ~bits) >>> 0;
+      this.segment.subclusters(cluster % this.l2Entries, zeros, bits);
+      s[scalars + LAST_USED] = bits;
+    }
   }
 
   /** Data reach byte `to` of host cluster `at`. */
@@ -323,13 +430,22 @@ export class QemuPacker implements StreamablePacker {
     if (this.array[this.scalars + READY] === 0) this.begin();
     this.closeRequest();
     const cs = this.clusterSize;
+    const end = this.space.end * cs;
+    const size = this.writtenEnd(end);
+    return this.spec.wholeSectors ? Math.ceil(size / 512) * 512 : size;
+  }
+
+  /** The last byte that is written, plus one; `end`: of the last cluster taken. */
+  private writtenEnd(end: number): number {
+    const { array: s, clusterSize: cs } = this;
     // An L1 table at the very end is written without padding.
-    const l1End = this.array[this.scalars + L1_AT] * cs + this.l1Entries * 8;
-    let end = this.space.end * cs;
+    const l1End = s[this.scalars + L1_AT] * cs + this.l1Entries * 8;
+    if (end - l1End < cs && end >= l1End) return l1End;
     // A last data cluster is written as far as its subclusters are in use.
-    const data = this.array[this.scalars + DATA_END];
-    if (data > end - cs && data < end && this.spec.extendedL2) end = data;
-    return end - l1End < cs && end >= l1End ? l1End : end;
+    const data = s[this.scalars + DATA_END];
+    if (this.spec.extendedL2 && data > end - cs && data < end) return data;
+    const packed = s[this.scalars + PACKED_END];
+    return packed > end - cs && packed < end ? packed : end;
   }
 
   heads(out: WriteList): void {
@@ -376,19 +492,7 @@ export class QemuPacker implements StreamablePacker {
   }
 
   renderRefcountBlock(i: number, into: Uint8Array): void {
-    const width = 2 ** this.spec.refcountOrder;
-    const first = i * this.space.perBlock;
-    into.fill(0);
-    this.space.taken(first, first + this.space.perBlock, (from, to) => {
-      if (width >= 8) {
-        const step = width / 8;
-        for (let p = (from - first + 1) * step - 1, last = (to - first) * step; p < last; p += step)
-          into[p] = 1;
-      } else {
-        // Entries fill a byte from its low bits.
-        for (let c = from - first; c < to - first; c++) into[(c * width) >>> 3] |= 1 << ((c * width) & 7);
-      }
-    });
+    this.space.renderBlock(i, into);
   }
 
   l2At(guest: number): number {
