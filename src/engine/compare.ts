@@ -1,13 +1,12 @@
 import { DATA, type MapRuns } from "../bytes/runs.ts";
 import { IoError } from "../errors.ts";
-import { breathe } from "../io/pace.ts";
+import { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 import { Kernel } from "../kernel/kernel.ts";
 import type { JobOptions } from "./api.ts";
 import { checkAborted } from "./copy/copier.ts";
 
 const PIECE = 512 * 1024;
-const PAUSE_EVERY = 40;
 
 /** What comparing two sources found. */
 export interface Comparison {
@@ -66,9 +65,10 @@ export async function compare(a: Source, b: Source, options: CompareOptions = {}
   const right = kernel.take(PIECE);
   const ca = new Cursor(a);
   const cb = new Cursor(b);
-  let next = performance.now() + PAUSE_EVERY;
+  let at = 0;
+  const pace = new Pace(() => options.onProgress?.({ phase: "verify", done: at, total: size }));
   try {
-    for (let at = 0; at < size; ) {
+    while (at < size) {
       checkAborted(options.signal);
       const sa = await ca.look(at);
       const sb = await cb.look(at);
@@ -87,11 +87,8 @@ export async function compare(a: Source, b: Source, options: CompareOptions = {}
         if (where >= 0) return { identical: false, offset: at + where, sizeDiffers };
       }
       at = end;
-      if (performance.now() >= next) {
-        options.onProgress?.({ phase: "verify", done: at, total: size });
-        await breathe();
-        next = performance.now() + PAUSE_EVERY;
-      }
+      const wait = pace.step();
+      if (wait !== undefined) await wait;
     }
     return { identical: true, offset: -1, sizeDiffers };
   } finally {

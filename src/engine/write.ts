@@ -1,7 +1,7 @@
 import { DATA } from "../bytes/runs.ts";
 import { ImprintError, type IoError, ReadError, RefusedError, UnsupportedError } from "../errors.ts";
 import type { Packer } from "../image/packer.ts";
-import { streamQcow2 } from "../image/qcow2/stream.ts";
+import { planQcow2, streamQcow2 } from "../image/qcow2/stream.ts";
 import { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
@@ -81,13 +81,18 @@ export async function writeImage(
   }
 }
 
-async function write(source: Source, target: Target, options: WriteOptions): Promise<WriteResult> {
-  const { layout } = options;
-  if (layout.kind === "raw" && layout.guestSize + layout.offset > target.capacity)
+/** Refuses a target that cannot grow to the bytes an output needs. */
+function needRoom(target: Target, bytes: number): void {
+  if (bytes > target.capacity)
     throw new RefusedError(
       "ETOOSMALL",
-      `${target.label}: holds ${target.capacity} bytes, ${layout.guestSize + layout.offset} are needed`,
+      `${target.label}: holds ${target.capacity} bytes, ${bytes} are needed`,
     );
+}
+
+async function write(source: Source, target: Target, options: WriteOptions): Promise<WriteResult> {
+  const { layout } = options;
+  if (layout.kind === "raw") needRoom(target, layout.guestSize + layout.offset);
   if (options.verify && (target.read === undefined || options.write !== undefined))
     throw new UnsupportedError(`${target.label}: output cannot be read back, so it cannot be verified`);
   const pace = new Pace(() => checkAborted(options.signal));
@@ -111,6 +116,10 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
     return { outputSize, selected: stored, written: clusters.count * layout.clusterSize, verified: false };
   }
 
+  if (layout.kind !== "raw" && target.capacity < mostBytes(stored, layout)) {
+    const clusters = await nonzeroClusters(source, packerOf(layout), (done) => report("scan", done));
+    needRoom(target, planQcow2(layout, clusters).size);
+  }
   const custom = options.write;
   const output = target.seekable ? target : new PacedTarget(target, pace);
   if (custom === undefined) await clearForTables(source, target, layout, pace);
@@ -155,6 +164,11 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
   await output.commit(outputSize);
   options.onProgress?.({ phase: "copy", done: stored, total: stored });
   return { outputSize, selected: stored, written, verified: options.verify === true };
+}
+
+/** More than a QCOW2 image with `stored` bytes can take, roughly: above it, its size need not be counted out. */
+function mostBytes(stored: number, layout: Exclude<LayoutSpec, { kind: "raw" }>): number {
+  return 2 * stored + layout.guestSize / 8 + 64 * layout.clusterSize;
 }
 
 /** Writes a packer's last metadata as it comes: the refcounts of a large image need not fit in memory. */

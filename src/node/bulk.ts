@@ -17,6 +17,7 @@ import { packerOf } from "../engine/copy/spec.ts";
 import { Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
 import { cloneRange } from "../io/node/native.ts";
+import { Pace } from "../io/pace.ts";
 import { type Allocation, descriptorIo } from "./copy-io.ts";
 import { type FromHelper, type HelperJob, SharedTurns, type ToHelper } from "./threads.ts";
 
@@ -33,9 +34,6 @@ const BLOCK = 4096;
 const EXT = 0xef53;
 /** Filesystems (statfs f_type) that are known not to share extents: ext2/3/4, tmpfs. Others are asked. */
 const NO_SHARING = new Set([EXT, 0x01021994]);
-const PAUSE_EVERY = 40;
-
-const pause = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** The helper's file: beside this module, in the source tree's build or in the bundle. */
 function workerFile(): URL {
@@ -201,19 +199,15 @@ class NodeBulk implements BulkCopier {
           shared,
         );
       let others = 0;
-      let next = performance.now() + PAUSE_EVERY;
       const report = () => job.onProgress(copier.counts.walked + (shared?.walked ?? 0));
+      const pace = new Pace(report);
       while (await planner.fill(window)) {
         own.restart();
         shared?.restart();
         helper?.go();
         let failure: unknown = null;
         try {
-          while (await copier.run(window, turns, () => performance.now() >= next)) {
-            report();
-            await pause();
-            next = performance.now() + PAUSE_EVERY;
-          }
+          while (await copier.run(window, turns, () => pace.due)) await pace.turn();
           report();
         } catch (error) {
           failure = error;

@@ -250,4 +250,12 @@ test.serial("targets that are mounted, too small or not empty", async (t) => {
     if (target === used || target === "used") continue;
     t.true(fs.readFileSync(target.startsWith("/") ? target : join(dir, target)).equals(before), target);
   }
+  // 4 MiB of data, and four clusters in front of it.
+  const r = await imprint(["convert", "--force", "--format", "qcow2", "in", small], { cwd: dir });
+  t.is(r.code, 1);
+  t.regex(r.stderr, /holds 1048576 bytes, 4521984 are needed/);
+  t.true(fs.readFileSync(small).every((b) => b === 0));
+  const room = attach(t, sparse(join(dir, "room"), 4521984));
+  t.is((await imprint(["convert", "--force", "--format", "qcow2", "in", room], { cwd: dir })).code, 0);
+  t.is(sh("qemu-img", "compare", join(dir, "in"), room), "Images are identical.");
 });

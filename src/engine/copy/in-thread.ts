@@ -1,13 +1,10 @@
 import type { Packer } from "../../image/packer.ts";
-import { breathe } from "../../io/pace.ts";
+import { Pace } from "../../io/pace.ts";
 import type { Source } from "../../io/source.ts";
 import type { Target } from "../../io/target.ts";
 import { CHUNK_BYTES, Copier, type CopyCounts, type CopyIo, OwnTurns, unitOf } from "./copier.ts";
 import { plannerOf } from "./plan.ts";
 import { Window } from "./window.ts";
-
-/** Milliseconds between two looks at the event loop (progress, signals). */
-const PAUSE_EVERY = 40;
 
 export interface InThreadJob {
   readonly source: Source;
@@ -30,14 +27,10 @@ export async function copyInThread(job: InThreadJob): Promise<CopyCounts> {
     const planner = plannerOf(job.source, job.packer, unitOf(job.packer), CHUNK_BYTES);
     const window = new Window();
     const turns = new OwnTurns();
-    let next = performance.now() + PAUSE_EVERY;
+    const pace = new Pace(() => job.onProgress(copier.counts.walked));
     while (await planner.fill(window)) {
       turns.restart();
-      while (await copier.run(window, turns, () => performance.now() >= next)) {
-        job.onProgress(copier.counts.walked);
-        await breathe();
-        next = performance.now() + PAUSE_EVERY;
-      }
+      while (await copier.run(window, turns, () => pace.due)) await pace.turn();
       job.onProgress(copier.counts.walked);
     }
     return copier.counts;
