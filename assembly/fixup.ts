@@ -5,7 +5,8 @@ const STRIDE: usize = 512;
 
 const OK: u8 = 0;
 const NO_MAGIC: u8 = 1;
-const BAD_FIXUP: u8 = 2;
+const TORN: u8 = 2;
+const RAW: u8 = 4;
 
 /** Offset of the update sequence array of the record of `size` bytes at `p`, or 0 where it cannot be one. */
 // @ts-expect-error: decorator
@@ -20,7 +21,7 @@ function arrayOf(p: usize, size: usize): usize {
 
 /**
  * Removes the fixups of `count` records of `size` bytes (a multiple of 512) at `at`; one byte of state a record goes to
- * `states`. Returns how many records are not usable; they stay as they are.
+ * `states`: 0, 1 without the magic, 2 torn, 4 with an impossible array. Returns how many are not 0; they stay as they are.
  */
 export function ntfsUnfix(at: usize, size: usize, count: u32, magic: u32, states: usize): u32 {
   let bad: u32 = 0;
@@ -31,13 +32,13 @@ export function ntfsUnfix(at: usize, size: usize, count: u32, magic: u32, states
       state = NO_MAGIC;
     } else {
       const offset = arrayOf(p, size);
-      if (offset == 0) state = BAD_FIXUP;
+      if (offset == 0) state = RAW;
       else {
         const number = load<u16>(p + offset);
         const end = p + size;
         for (let q = p + STRIDE; q <= end; q += STRIDE) {
           if (load<u16>(q - 2) != number) {
-            state = BAD_FIXUP;
+            state = TORN;
             break;
           }
         }

@@ -2,6 +2,9 @@
 // as they should be are answered right here as runs of clusters; anything else is named for a visit.
 
 const KIND_VISIT: u32 = 0xffff;
+/** A record whose fixups could not be removed. */
+const RAW: u8 = 4;
+const STANDARD_SIZE: u32 = 48;
 
 const IN_USE: u32 = 1;
 const STANDARD_INFORMATION: u32 = 0x10;
@@ -21,7 +24,7 @@ function field(p: usize, bytes: u32): i64 {
  * Walks `count` records of `recordSize` bytes at `at`, fixups removed, whose state in `states` is 0; the first `apart` of them
  * are named for a visit, whatever they hold. Writes triples (LCN low, LCN high | kind << 16, length), kind being the
  * attribute's type / 16 plus 0x1000 where it has a name, or (index of the record, visit << 16, 0), to `into`;
- * neighbours of one kind are merged. A record writes recordSize / 3 triples at most. Clusters count as valid below `limit`.
+ * neighbours of one kind are merged. A record writes recordSize / 3 triples at most. Clusters of `clusterSize` bytes count as valid below `limit`.
  * Eight bytes after the last record must be readable. Returns the number of triples.
  */
 export function ntfsRecords(
@@ -30,16 +33,20 @@ export function ntfsRecords(
   count: u32,
   states: usize,
   apart: u32,
+  clusterSize: u32,
   limit: f64,
   into: usize,
 ): u32 {
   const most: i64 = <i64>limit;
+  const clusterMask: u64 = <u64>clusterSize - 1;
+  const shift: u64 = <u64>ctz(clusterSize);
   let out = into;
   let lastKind: u32 = 0xfffffff;
   let lastEnd: i64 = 0;
   let p = at;
   for (let i: u32 = 0; i < count; i++, p += recordSize) {
-    if (load<u8>(states + i) != 0) continue;
+    const state = load<u8>(states + i);
+    if (state != 0 && state != RAW) continue;
     if (((<u32>load<u16>(p, 22)) & IN_USE) == 0) continue;
     if (load<u64>(p, 32) != 0) continue;
     const outBefore = out;
@@ -50,7 +57,7 @@ export function ntfsRecords(
     const used: u32 = load<u32>(p, 24);
     let a: u32 = load<u16>(p, 20);
     let visit: bool =
-      i < apart || load<u32>(p, 28) != recordSize || used > recordSize || (a & 7) != 0 || a < 42;
+      state != 0 || i < apart || load<u32>(p, 28) != recordSize || used > recordSize || (a & 7) != 0 || a < 42;
     let type: u32 = 0;
     while (!visit) {
       if (a + 8 > used) {
@@ -79,7 +86,11 @@ export function ntfsRecords(
       }
       type = next;
       if (load<u8>(q, 8) == 0) {
-        if (<u64>load<u16>(q, 20) + <u64>load<u32>(q, 16) > <u64>length) {
+        const value: u32 = load<u32>(q, 16);
+        if (
+          <u64>load<u16>(q, 20) + <u64>value > <u64>length ||
+          (type == STANDARD_INFORMATION && value < STANDARD_SIZE)
+        ) {
           visit = true;
           break;
         }
@@ -133,7 +144,11 @@ export function ntfsRecords(
           pair += 1 + lengthBytes + lcnBytes;
         }
         const highest: i64 = load<i64>(q, 24);
-        if (!visit && highest != 0 && highest != vcn - 1) visit = true;
+        const allocated: u64 = load<u64>(q, 40);
+        if (highest != 0 && highest != vcn - 1) visit = true;
+        // More runs than it says it has room for.
+        if (allocated >> 62 != 0 || <u64>vcn > (allocated + clusterMask) >> shift) visit = true;
+        if (visit) break;
       }
       a += length;
     }

@@ -87,6 +87,7 @@ export interface KernelExports {
     count: number,
     states: number,
     apart: number,
+    clusterSize: number,
     limit: number,
     into: number,
   ): number;

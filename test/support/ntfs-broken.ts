@@ -109,6 +109,15 @@ const extensionOf = (title: string, change: (r: DamagedRecord, p: DamagedVolume)
   },
 });
 
+/** Breaks the end of a sector, so that fixups don't match. */
+const torn = (title: string, place: (p: DamagedVolume) => number): Broken => ({
+  title,
+  damage: (p) => {
+    const at = place(p);
+    p.bytes.fill(0xee, at, at + 2);
+  },
+});
+
 /** Where the attribute list of "big" lies: its bytes, wherever they are. */
 function list(p: DamagedVolume): { at: number; bytes: Buffer; store: () => void } {
   const r = p.named("big");
@@ -211,7 +220,9 @@ export const brokenVolumes: readonly Broken[] = [
   }),
   record("attribute length 0", 0, (r) => r.put(r.attribute(0x30) + 4, 4, 0)),
   record("attribute length 2^32-8", 0, (r) => r.put(r.attribute(0x30) + 4, 4, 0xfffffff8)),
-  record("a torn sector", 0, (r) => r.bytes.fill(0xee, 508, 512)),
+  torn("record 0: a torn sector", (p) => p.mft + 510),
+  torn("record 5: a torn sector", (p) => p.place(5) + 1022),
+  torn("$MFTMirr: a torn sector", (p) => p.mirror + 1024 + 510),
   record("no standard information", 0, (r) => r.put(r.attribute(0x10), 4, 0x11)),
   record("no end", 0, (r) => r.put(r.attribute(0xb0) + 4, 4, 1024 - r.attribute(0xb0))),
 
@@ -242,12 +253,35 @@ export const brokenVolumes: readonly Broken[] = [
   record("bitmap's run is gone", 6, (r) => r.put(r.pairs(0x80), 1, 0)),
   record("upcase without magic", 10, (r) => r.put(0, 4, 0)),
   record("a bad cluster", 8, (r) => {
-    // From one hole to a hole, a cluster and a hole.
-    const at = r.attribute(0x80, 1);
+    // A cluster and a hole instead of one hole.
+    const at = r.find(0x80, 1);
     const pairs = r.pairs(0x80, 1);
     const clusters = Number(r.bytes.readBigInt64LE(at + 24)) + 1;
-    r.put(pairs, 1, 0x02).put(pairs + 1, 2, clusters - 6);
+    r.put(pairs, 1, 0x21)
+      .put(pairs + 1, 1, 1)
+      .put(pairs + 2, 2, clusters - 9);
+    r.put(pairs + 4, 1, 0x02)
+      .put(pairs + 5, 2, clusters - 1)
+      .put(pairs + 7, 1, 0);
   }),
+  {
+    title: "bad clusters that $Bitmap knows",
+    damage: (p) => {
+      p.edit(8, (r) => {
+        const pairs = r.pairs(0x80, 1);
+        r.put(pairs, 1, 0x21)
+          .put(pairs + 1, 1, 8)
+          .put(pairs + 2, 2, p.clusters - 16);
+        r.put(pairs + 4, 1, 0x02)
+          .put(pairs + 5, 2, p.clusters - 8)
+          .put(pairs + 7, 1, 0);
+      });
+      const r = p.record(6);
+      const [[lcn]] = p.runs(r.bytes, r.pairs(0x80));
+      for (let c = p.clusters - 16; c < p.clusters - 8; c++)
+        p.bytes[lcn * p.clusterSize + (c >> 3)] |= 1 << (c & 7);
+    },
+  },
   {
     title: "$Bitmap: clusters that nobody owns",
     damage: (p) => {
@@ -292,11 +326,7 @@ export const brokenVolumes: readonly Broken[] = [
   file("fixup count 0xffff", "plain", (r) => r.put(6, 2, 0xffff)),
   file("an odd fixup offset", "plain", (r) => r.put(4, 2, 49)),
   file("a fixup offset past the sector", "plain", (r) => r.put(4, 2, 510)),
-  file("a torn sector", "plain", (_r, p) => {
-    const at = p.place(p.named("plain").number);
-    // After the record is stored it is torn: done through the bytes by a second pass.
-    queueMicrotask(() => p.bytes.fill(0xee, at + 1022, at + 1024));
-  }),
+  torn("plain: a torn sector", (p) => p.place(p.named("plain").number) + 1022),
   file("an extension of record 5", "plain", (r) => r.put(32, 8, 5)),
   file("not in use", "plain", (r) => r.put(22, 2, 0)),
   file("no standard information", "plain", (r) => r.put(r.attribute(0x10), 4, 0x0f)),
@@ -460,9 +490,8 @@ export const brokenVolumes: readonly Broken[] = [
 ];
 
 /** A base volume with one damage done. */
-export async function broken(base: Buffer, b: Broken): Promise<Buffer> {
+export function broken(base: Buffer, b: Broken): Buffer {
   const p = new DamagedVolume(Buffer.from(base));
   b.damage(p);
-  await Promise.resolve();
   return p.bytes;
 }

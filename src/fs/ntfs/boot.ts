@@ -1,7 +1,8 @@
 import { isSafe, u16le, u32le } from "../../bytes/endian.ts";
 import { readZeroFilled, type Source } from "../../io/source.ts";
 import { EINVAL, NtfsError } from "./errors.ts";
-import { BOOT, BOOT_SIZE, MOST_CLUSTER, MOST_RECORD, OEM_ID } from "./layout.ts";
+import { BOOT, BOOT_SIZE, MOST_RECORD, OEM_ID } from "./layout.ts";
+import { i64le } from "./record.ts";
 
 /** What the boot sector says. Sizes in bytes, places in clusters. */
 export interface BootSector {
@@ -61,19 +62,17 @@ export function parseBoot(b: Uint8Array, offset = 0): BootSector {
   if (!spcPlain && (spcCode < 240 || spcCode > 253))
     refuse(
       `sectors per cluster code ${spcCode}`,
-      `Unexpected sectors per cluster value (code 0x${spcCode.toString(16)})`,
+      `Unexpected sectors per cluster value (${spcCode > 128 ? `code 0x${spcCode.toString(16)}` : spcCode})${spcCode > 128 ? "" : "."}`,
     );
   const sectorsPerCluster = spcPlain ? spcCode : 2 ** (256 - spcCode);
   const clusterSize = bytesPerSector * sectorsPerCluster;
-  if (clusterSize > MOST_CLUSTER)
-    refuse(`clusters of ${clusterSize} bytes`, `Unexpected cluster size (${clusterSize}).`);
   const zero = [
     u16le(b, BOOT.reservedSectors),
-    b[BOOT.fats],
     u16le(b, BOOT.rootEntries),
     u16le(b, BOOT.sectors16),
     u16le(b, BOOT.sectorsPerFat),
     u32le(b, BOOT.sectors32),
+    b[BOOT.fats],
   ];
   if (zero.some((v) => v !== 0))
     refuse(
@@ -92,17 +91,17 @@ export function parseBoot(b: Uint8Array, offset = 0): BootSector {
       `${indexCode} clusters an index block`,
       `Unexpected clusters per index record (${(indexCode << 24) >> 24}).`,
     );
-  const mftLcn = signed64(b, BOOT.mftLcn);
-  const mirrorLcn = signed64(b, BOOT.mirrorLcn);
+  const mftLcn = i64le(b, BOOT.mftLcn);
+  const mirrorLcn = i64le(b, BOOT.mirrorLcn);
   if (!(mftLcn > 0) || !(mirrorLcn > 0) || mftLcn === mirrorLcn)
     refuse(`$MFT at cluster ${mftLcn}, $MFTMirr at ${mirrorLcn}`, "Invalid location of MFT or MFTMirr.");
   if (!isPowerOfTwo(bytesPerSector)) refuse(`${bytesPerSector} bytes a sector`, "");
-  const sectors = signed64(b, BOOT.sectors);
+  const sectors = i64le(b, BOOT.sectors);
   if (sectors === 0) refuse("the volume has no sectors", "Volume size is set to zero.");
   if (sectors < 0 || !isSafe(sectors * bytesPerSector))
     refuse(
       `${sectors} sectors`,
-      `Failed to read last sector (${sectors - 1})\n` +
+      `Failed to read last sector (${exact64(b, BOOT.sectors) - 1n})\n` +
         "HINTS: Either the volume is a RAID/LDM but it wasn't setup yet,\n" +
         "   or it was not setup correctly (e.g. by not using mdadm --build ...),\n" +
         "   or a wrong device is tried to be mounted,\n" +
@@ -113,7 +112,7 @@ export function parseBoot(b: Uint8Array, offset = 0): BootSector {
   if (mftLcn > clusters || mirrorLcn > clusters)
     refuse(
       `$MFT at cluster ${mftLcn}, $MFTMirr at ${mirrorLcn} of ${clusters}`,
-      `$MFT LCN (${mftLcn}) or $MFTMirr LCN (${mirrorLcn}) is greater than the number of clusters (${clusters}).`,
+      `$MFT LCN (${exact64(b, BOOT.mftLcn)}) or $MFTMirr LCN (${exact64(b, BOOT.mirrorLcn)}) is greater than the number of clusters (${clusters}).`,
     );
   const recordSize = sizeOf(recordCode, clusterSize);
   const indexBlockSize = sizeOf(indexCode, clusterSize);
@@ -144,9 +143,9 @@ function sizeOf(code: number, clusterSize: number): number {
   return code >= 0xe1 ? 2 ** (256 - code) : code * clusterSize;
 }
 
-/** A signed 64-bit field as a number; inexact beyond 2^53, which callers refuse. */
-function signed64(b: Uint8Array, at: number): number {
-  return (u32le(b, at + 4) | 0) * 0x100000000 + u32le(b, at);
+/** A signed 64-bit field for messages. */
+function exact64(b: Uint8Array, at: number): bigint {
+  return BigInt.asIntN(64, (BigInt(u32le(b, at + 4)) << 32n) | BigInt(u32le(b, at)));
 }
 
 /** The boot sector at byte `at` of a source. Throws NtfsError, IoError. */

@@ -3,16 +3,25 @@ import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import { NtfsError } from "./errors.ts";
 import { FIXUP_STRIDE, MST } from "./layout.ts";
 
-/** A record as it was read: usable, without its magic, with fixups that don't match, or not readable at all. */
+/**
+ * A record as it was read: usable, without its magic, torn (written in part), not readable at all, or with an impossible
+ * update sequence array: native uses such a record as it is, sequence numbers in it and all.
+ */
 export const RECORD_OK = 0;
 export const RECORD_NO_MAGIC = 1;
-export const RECORD_BAD_FIXUP = 2;
+export const RECORD_TORN = 2;
 export const RECORD_UNREADABLE = 3;
+export const RECORD_RAW = 4;
+
+/** True for a record that can be looked into. */
+export function isUsable(state: number): boolean {
+  return state === RECORD_OK || state === RECORD_RAW;
+}
 
 /**
  * Removes the fixups of `count` records of `size` bytes that lie in `slot` from its start, and writes one state a record
- * (RECORD_OK ...) to `states` (in wasm memory too). `magic`: what a record must start with. Returns how many records are not
- * usable; those are left as they are.
+ * (RECORD_OK ...) to `states` (in wasm memory too). `magic`: what a record must start with. Returns how many records
+ * are not RECORD_OK; those are left as they are.
  */
 export function removeFixups(slot: Slot, size: number, count: number, magic: number, states: Slot): number {
   if (count * size > slot.bytes.length || count > states.bytes.length)
@@ -38,11 +47,11 @@ export function removeFixup(b: Uint8Array, magic: number): number {
   if (u32le(b, MST.magic) !== magic) return RECORD_NO_MAGIC;
   const from = u16le(b, MST.usaOffset);
   const count = u16le(b, MST.usaCount);
-  if ((from & 1) !== 0 || from < 8 || count !== b.length / FIXUP_STRIDE + 1) return RECORD_BAD_FIXUP;
-  if (from + count * 2 > FIXUP_STRIDE - 2) return RECORD_BAD_FIXUP;
+  if ((from & 1) !== 0 || from < 8 || count !== b.length / FIXUP_STRIDE + 1) return RECORD_RAW;
+  if (from + count * 2 > FIXUP_STRIDE - 2) return RECORD_RAW;
   const number = u16le(b, from);
   for (let end = FIXUP_STRIDE; end <= b.length; end += FIXUP_STRIDE)
-    if (u16le(b, end - 2) !== number) return RECORD_BAD_FIXUP;
+    if (u16le(b, end - 2) !== number) return RECORD_TORN;
   for (let i = 1; i < count; i++) b.copyWithin(i * FIXUP_STRIDE - 2, from + i * 2, from + i * 2 + 2);
   return RECORD_OK;
 }
@@ -50,8 +59,7 @@ export function removeFixup(b: Uint8Array, magic: number): number {
 /** What is wrong with a record of that state. */
 export function stateText(state: number): string {
   if (state === RECORD_NO_MAGIC) return "its magic is not there";
-  if (state === RECORD_BAD_FIXUP) return "its update sequence does not match: written in part";
-  return "unreadable";
+  return state === RECORD_TORN ? "its update sequence does not match: written in part" : "unreadable";
 }
 
 /** The error for a record that could not be used. `at`: where it lies, bytes, or -1. */

@@ -5,7 +5,7 @@ import type { Inode, NtfsParts } from "./inode.ts";
 import { AT, FILE_BAD_CLUSTERS } from "./layout.ts";
 import type { Attribute } from "./record.ts";
 import { HOLE_LCN, RUN } from "./runlist.ts";
-import { type WalkOptions, walkClusters } from "./walk.ts";
+import { twiceText, type WalkOptions, walkClusters } from "./walk.ts";
 
 /** The clusters that files own, as native finds them. */
 export interface InUse {
@@ -96,7 +96,7 @@ function twice(cluster: number): NtfsError {
     -1,
     `cluster ${cluster} belongs to two attributes`,
     {
-      text: `Cluster ${cluster} referenced twice!\nYou didn't shutdown your Windows properly?`,
+      text: twiceText(cluster),
       errno: 0,
     },
   );

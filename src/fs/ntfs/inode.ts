@@ -54,24 +54,46 @@ export async function inodeOf(parts: NtfsParts, number: number, bytes: Uint8Arra
   if (wrong !== null) throw wrong;
   if (!recordInUse(bytes)) throw notThere(number, "not in use");
   const own = recordAttributes(bytes, number);
-  if (!own.attributes.some((a) => a.type === AT.standardInformation) || isExtension(bytes))
-    throw notThere(number, isExtension(bytes) ? "an extension of another record" : "no standard information");
-  const list = own.attributes.find((a) => a.type === AT.attributeList);
-  const head = {
-    number,
-    sequence: recordSequence(bytes),
-    directory: recordIsDirectory(bytes),
-    bytes,
-  };
-  if (list === undefined) return { ...head, attributes: own.attributes, damage: own.damage };
+  const damaged = (before: number): boolean =>
+    own.damage !== null && !own.attributes.some((a) => a.type > before);
+  const standard = firstOf(own.attributes, AT.standardInformation);
+  if (standard === null) {
+    if (damaged(AT.standardInformation)) throw own.damage!;
+    throw notThere(number, "no standard information", `No STANDARD_INFORMATION in base record ${number}`);
+  }
+  if (standard.valueLength < LEAST_STANDARD)
+    throw new NtfsError("NTFS_BAD_RECORD", standard.structure, -1, `${standard.valueLength} bytes`, {
+      text: `Corrupt STANDARD_INFORMATION in base record ${number}`,
+    });
+  if (isExtension(bytes)) throw notThere(number, "an extension of another record");
+  const list = firstOf(own.attributes, AT.attributeList);
+  const head = { number, sequence: recordSequence(bytes), directory: recordIsDirectory(bytes), bytes };
+  if (list === null) {
+    // Native looks for the unnamed data before it enumerates anything.
+    if (damaged(AT.data - 1)) throw own.damage!;
+    return { ...head, attributes: own.attributes, damage: own.damage };
+  }
   const content = await readAttributeList(parts, list);
   const { entries, damage } = parseAttributeList(content, number);
   const found = await collect(parts, number, own.attributes, list, entries);
-  return { ...head, attributes: found.attributes, damage: found.damage ?? damage };
+  const broken = found.damage ?? damage;
+  const data = entries.findIndex((e) => e.type === AT.data && e.name === "");
+  const reached = data < 0 ? damage === null : found.damage === null || data < found.entries;
+  if (broken !== null && !reached) throw broken;
+  return { ...head, attributes: found.attributes, damage: broken };
 }
 
-function notThere(number: number, detail: string): NtfsError {
-  return new NtfsError("NTFS_NO_RECORD", `NTFS record ${number}`, -1, detail, { errno: ENOENT });
+/** Bytes of the oldest kind of standard information. */
+const LEAST_STANDARD = 48;
+
+/** The first attribute of a type, looked for as native does: in a sorted record. */
+function firstOf(attributes: readonly Attribute[], type: number): Attribute | null {
+  const first = attributes.find((a) => a.type >= type);
+  return first !== undefined && first.type === type ? first : null;
+}
+
+function notThere(number: number, detail: string, text = ""): NtfsError {
+  return new NtfsError("NTFS_NO_RECORD", `NTFS record ${number}`, -1, detail, { text, errno: ENOENT });
 }
 
 /** The bytes of an attribute list. Throws NTFS_BAD_ATTRIBUTE_LIST for one that is empty or longer than any can be. */
@@ -86,8 +108,9 @@ export async function readAttributeList(
     });
   if (!list.nonResident) return list.value;
   const content = new Uint8Array(size);
-  checkRuns(list.runs, parts.boot.clusters + 1, list.structure);
-  const r = readRuns(parts.source, parts.boot.clusterSize, list.runs, content, 0, list.structure);
+  const runs = list.runsWithin(parts.boot.clusterSize);
+  checkRuns(runs, parts.boot.clusters + 1, list.structure);
+  const r = readRuns(parts.source, parts.boot.clusterSize, runs, content, 0, list.structure);
   if (r instanceof Promise) await r;
   return content;
 }
@@ -99,11 +122,18 @@ async function collect(
   own: readonly Attribute[],
   list: Attribute,
   entries: readonly ListEntry[],
-): Promise<{ readonly attributes: Attribute[]; readonly damage: NtfsError | null }> {
+): Promise<{
+  readonly attributes: Attribute[];
+  /** Entries that were followed. */
+  readonly entries: number;
+  readonly damage: NtfsError | null;
+}> {
   const attributes: Attribute[] = [];
   const records = new Map<number, ReadonlyMap<number, Attribute>>([[number, byInstance(own)]]);
   const mostRecords = MOST_EXTENSION_BYTES / parts.boot.recordSize;
   let last = -1;
+  let done = 0;
+  const stop = (damage: NtfsError | null) => ({ attributes, entries: done, damage });
   for (const entry of entries) {
     if (last >= 0 && last < AT.attributeList && entry.type > AT.attributeList) attributes.push(list);
     last = entry.type;
@@ -112,35 +142,35 @@ async function collect(
       if (records.size > mostRecords) {
         const structure = `NTFS attribute list of record ${number}`;
         const detail = `more than ${records.size} records`;
-        return { attributes, damage: new NtfsError("NTFS_BAD_ATTRIBUTE_LIST", structure, -1, detail) };
+        return stop(new NtfsError("NTFS_BAD_ATTRIBUTE_LIST", structure, -1, detail));
       }
       try {
         const r = parts.mft.read(entry.record);
         const bytes = r instanceof Promise ? await r : r;
         const wrong = checkRecord(bytes, entry.record) ?? checkSequence(bytes, entry, number);
-        if (wrong !== null) return { attributes, damage: wrong };
+        if (wrong !== null) return stop(wrong);
         known = byInstance(recordAttributes(bytes, entry.record).attributes);
       } catch (error) {
-        if (error instanceof NtfsError) return { attributes, damage: error };
+        if (error instanceof NtfsError) return stop(error);
         throw error;
       }
       records.set(entry.record, known);
     }
     const attribute = known.get(entry.instance);
     if (attribute === undefined || attribute.type !== entry.type || attribute.name !== entry.name)
-      return {
-        attributes,
-        damage: new NtfsError(
+      return stop(
+        new NtfsError(
           "NTFS_BAD_ATTRIBUTE_LIST",
           `NTFS attribute list of record ${number}`,
           -1,
           `attribute 0x${entry.type.toString(16)} instance ${entry.instance} is not in record ${entry.record}`,
           { text: `Inode ${number} has corrupt attribute list` },
         ),
-      };
+      );
     attributes.push(attribute);
+    done++;
   }
-  return { attributes, damage: null };
+  return stop(null);
 }
 
 function checkSequence(bytes: Uint8Array, entry: ListEntry, inode: number): NtfsError | null {

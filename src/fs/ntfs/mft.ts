@@ -3,10 +3,10 @@ import type { Source } from "../../io/source.ts";
 import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import type { BootSector } from "./boot.ts";
 import { ENOENT, NtfsError } from "./errors.ts";
-import { badState, RECORD_OK, RECORD_UNREADABLE, removeFixup, removeFixups } from "./fixup.ts";
+import { badState, isUsable, RECORD_OK, RECORD_UNREADABLE, removeFixup, removeFixups } from "./fixup.ts";
 import { MAGIC_FILE } from "./layout.ts";
 import { readRuns } from "./run-reader.ts";
-import { HOLE_LCN, RUN, type Runs, runOf } from "./runlist.ts";
+import { endOf, HOLE_LCN, RUN, type Runs, runOf } from "./runlist.ts";
 
 /** Bytes of $MFT read and scanned at once. */
 const BATCH_BYTES = 256 * 1024;
@@ -27,28 +27,37 @@ export class Mft {
   readonly recordSize: number;
   /** Where $MFT lies. */
   runs: Runs;
-  /** Records of it: initialized size / record size, as native counts them. */
-  records: number;
+  /** What it says of itself, bytes; neither needs to be true. */
+  private readonly size: number;
+  private readonly initialized: number;
   private readonly windows = new Map<number, Window>();
 
-  constructor(source: Source, boot: BootSector, runs: Runs, records: number) {
+  constructor(source: Source, boot: BootSector, runs: Runs, sizes: { size: number; initialized: number }) {
     this.source = source;
     this.boot = boot;
     this.recordSize = boot.recordSize;
     this.runs = runs;
-    this.records = records;
+    this.size = sizes.size;
+    this.initialized = sizes.initialized;
   }
 
-  /** Records that lie in clusters: the number after the last one. */
+  /** Records of it: initialized size / record size, as native counts them, as far as there are clusters for them. */
+  get records(): number {
+    const bytes = Math.min(endOf(this.runs) * this.boot.clusterSize, this.initialized);
+    return Math.max(0, Math.floor(bytes / this.recordSize));
+  }
+
+  /** Records that can be read: the number after the last one. */
   get mapped(): number {
-    const { runs } = this;
-    if (runs.length === 0) return 0;
-    const clusters = runs[runs.length - RUN] + runs[runs.length - 1];
-    return Math.min(this.records, Math.floor((clusters * this.boot.clusterSize) / this.recordSize));
+    return Math.max(0, Math.min(this.records, Math.floor(this.size / this.recordSize)));
   }
 
-  /** Forgets what single reads have kept, after `runs` has changed. */
-  forget(): void {
+  /** Adds an extent that follows what is known. */
+  append(runs: Runs): void {
+    const all = new Float64Array(this.runs.length + runs.length);
+    all.set(this.runs);
+    all.set(runs, this.runs.length);
+    this.runs = all;
     this.windows.clear();
   }
 
@@ -91,7 +100,7 @@ export class Mft {
 
   private pick(w: Window, number: number, i: number): Uint8Array {
     const state = w.states[i];
-    if (state === RECORD_OK) return w.bytes.slice(i * this.recordSize, (i + 1) * this.recordSize);
+    if (isUsable(state)) return w.bytes.slice(i * this.recordSize, (i + 1) * this.recordSize);
     throw badState(state, `NTFS record ${number}`, this.place(number));
   }
 

@@ -1,26 +1,10 @@
 import { u32le } from "../../bytes/endian.ts";
-import type { Source } from "../../io/source.ts";
 import type { BootSector } from "./boot.ts";
-import { NtfsError } from "./errors.ts";
-import { RECORD_OK, removeFixup, stateText } from "./fixup.ts";
-import { FIRST_USER_RECORD, MAGIC_FILE, REC } from "./layout.ts";
-import type { Mft } from "./mft.ts";
-
-/** Names of the first system files, as native messages call them. */
-const NAMES = [
-  "$MFT",
-  "$MFTMirr",
-  "$LogFile",
-  "$Volume",
-  "$AttrDef",
-  "root directory",
-  "$Bitmap",
-  "$Boot",
-  "$BadClus",
-  "$Secure",
-  "$UpCase",
-  "$Extend",
-];
+import { ENOENT, NtfsError } from "./errors.ts";
+import { isUsable, removeFixup, stateText } from "./fixup.ts";
+import { type NtfsParts, readInode } from "./inode.ts";
+import { AT, FILE_MIRROR, FIRST_USER_RECORD, MAGIC_FILE, REC } from "./layout.ts";
+import { checkRecord, checkWhole } from "./record.ts";
 
 /** Records that $MFTMirr holds: 4, or what fits into one cluster. */
 export function mirrorRecords(boot: BootSector): number {
@@ -29,44 +13,46 @@ export function mirrorRecords(boot: BootSector): number {
 
 /**
  * Compares the records of $MFTMirr with those of $MFT, as far as they are in use. Returns null where they agree, else what
- * native would refuse the volume for. Throws IoError from the source.
+ * native refuses the volume for. Throws IoError from the source.
  */
-export async function compareMirror(source: Source, boot: BootSector, mft: Mft): Promise<NtfsError | null> {
+export async function compareMirror(parts: NtfsParts): Promise<NtfsError | null> {
+  const { source, boot, mft } = parts;
   const size = boot.recordSize;
   const count = Math.min(mirrorRecords(boot), FIRST_USER_RECORD, mft.mapped);
   const at = boot.mirrorLcn * boot.clusterSize;
   const mirror = new Uint8Array(count * size);
   const r = at < source.size ? source.read(mirror, at) : 0;
   const got = r instanceof Promise ? await r : r;
-  const name = (i: number) => NAMES[i] ?? "$MFT record";
-  for (let i = 0; i < count; i++) {
-    const place = at + i * size;
-    const bad = (detail: string, text: string) =>
-      new NtfsError("NTFS_MIRROR_DIFFERS", `$MFTMirr record ${i}`, place, detail, { text });
-    if (got < (i + 1) * size) return bad(`the source ends at byte ${source.size}`, "Failed to read $MFTMirr");
-    const copy = mirror.subarray(i * size, (i + 1) * size);
-    const invalid = `$MFTMirr error: Invalid mft record for '${name(i)}'.`;
-    if (u32le(copy, 0) !== MAGIC_FILE) return bad("no FILE magic", invalid);
-    const state = removeFixup(copy, MAGIC_FILE);
-    if (state !== RECORD_OK)
-      return bad(
-        stateText(state),
-        `$MFTMirr error: Incomplete multi sector transfer detected in '${name(i)}'.`,
-      );
-    let record: Uint8Array;
-    try {
-      const read = mft.read(i);
-      record = read instanceof Promise ? await read : read;
-    } catch (error) {
-      if (!(error instanceof NtfsError)) throw error;
-      return new NtfsError("NTFS_BAD_MFT", `NTFS record ${i}`, mft.place(i), "unusable", {
-        text: `$MFT error: Invalid mft record for '${name(i)}'.`,
+  try {
+    const inode = await readInode(parts, FILE_MIRROR);
+    const data = inode.attributes.find((a) => a.type === AT.data && a.nonResident);
+    const lcn = data?.runs[1] ?? -1;
+    if (lcn !== boot.mirrorLcn)
+      return new NtfsError("NTFS_MIRROR_DIFFERS", "$MFTMirr", at, `its file starts at cluster ${lcn}`, {
+        text: `Bad $MFTMirr lcn 0x${lcn.toString(16)}, want 0x${boot.mirrorLcn.toString(16)}`,
+        errno: ENOENT,
       });
+    for (let i = 0; i < count; i++) {
+      const read = mft.read(i);
+      const record = read instanceof Promise ? await read : read;
+      const wrong = checkWhole(record, i);
+      if (wrong !== null) return wrong;
+      const place = at + i * size;
+      const bad = (detail: string, text: string) =>
+        new NtfsError("NTFS_MIRROR_DIFFERS", `$MFTMirr record ${i}`, place, detail, { text });
+      if (got < (i + 1) * size)
+        return bad(`the source ends at byte ${source.size}`, "Failed to read $MFTMirr");
+      const copy = mirror.subarray(i * size, (i + 1) * size);
+      const state = removeFixup(copy, MAGIC_FILE);
+      if (!isUsable(state)) return bad(stateText(state), checkRecord(copy, i)?.nativeText ?? "");
+      const used = Math.min(u32le(record, REC.inUse), size);
+      for (let k = 0; k < used; k++)
+        if (record[k] !== copy[k])
+          return bad(`differs from $MFT at byte ${k}`, `$MFTMirr does not match $MFT (record ${i}).`);
     }
-    const used = Math.min(u32le(record, REC.inUse), size);
-    for (let k = 0; k < used; k++)
-      if (record[k] !== copy[k])
-        return bad(`differs from $MFT at byte ${k}`, `$MFTMirr does not match $MFT (record ${i}).`);
+    return null;
+  } catch (error) {
+    if (error instanceof NtfsError) return error;
+    throw error;
   }
-  return null;
 }

@@ -1,13 +1,18 @@
 import type { Source } from "../../io/source.ts";
 import { parseAttributeList } from "./attribute-list.ts";
 import type { BootSector } from "./boot.ts";
-import { ENOENT, NtfsError } from "./errors.ts";
-import { badState, RECORD_OK, removeFixup } from "./fixup.ts";
+import { EINVAL, EIO, ENOENT, NtfsError } from "./errors.ts";
+import { badState, isUsable, removeFixup } from "./fixup.ts";
 import { readAttributeList } from "./inode.ts";
 import { AT, ATTR_COMPRESSION_MASK, ATTR_ENCRYPTED, FILE_MFT, MAGIC_FILE } from "./layout.ts";
 import { Mft } from "./mft.ts";
-import { type Attribute, checkRecord, recordAttributes, recordSequence } from "./record.ts";
-import { allocatedClusters, checkRuns, RUN, type Runs } from "./runlist.ts";
+import { type Attribute, checkWhole, recordAttributes, recordSequence } from "./record.ts";
+import { allocatedClusters, checkRuns, endOf, type Runs } from "./runlist.ts";
+
+/** Records without which nothing can be read: the system files up to the bitmap. */
+const LEAST_RECORDS = 4;
+
+type Refuse = (detail: string, text?: string, errno?: number) => NtfsError;
 
 /**
  * Opens the master file table: record 0 where the boot sector says, then, extent by extent, what its attribute list names;
@@ -15,72 +20,73 @@ import { allocatedClusters, checkRuns, RUN, type Runs } from "./runlist.ts";
  */
 export async function openMft(source: Source, boot: BootSector): Promise<Mft> {
   const at = boot.mftLcn * boot.clusterSize;
-  const bad = (detail: string, text = "") => new NtfsError("NTFS_BAD_MFT", "$MFT", at, detail, { text });
+  const bad: Refuse = (detail, text = "", errno = EIO) =>
+    new NtfsError("NTFS_BAD_MFT", "$MFT", at, detail, { text, errno });
   const record = new Uint8Array(boot.recordSize);
   const r = at < source.size ? source.read(record, at) : 0;
   if ((r instanceof Promise ? await r : r) < record.length)
-    throw bad(`the source ends at byte ${source.size}`, "Error reading $MFT");
+    throw bad(`the source ends at byte ${source.size}`, "", EINVAL);
   const state = removeFixup(record, MAGIC_FILE);
-  if (state !== RECORD_OK) throw badState(state, "NTFS record 0", at);
-  const wrong = checkRecord(record, FILE_MFT);
+  if (!isUsable(state)) throw badState(state, "NTFS record 0", at);
+  const wrong = checkWhole(record, FILE_MFT);
   if (wrong !== null) throw wrong;
-  const own = recordAttributes(record, FILE_MFT);
-  if (own.damage !== null) throw own.damage;
-  const first = own.attributes.find((a) => isData(a) && (!a.nonResident || a.lowestVcn === 0));
-  if (first === undefined) throw bad("it has no $DATA", "$MFT/$DATA attribute not found.");
-  check(first, bad);
-  checkRuns(first.runs, boot.clusters, "$MFT");
+  const own = recordAttributes(record, FILE_MFT).attributes;
+  const list = own.find((a) => a.type === AT.attributeList);
+  const first = own.find((a) => isData(a));
+  if (first === undefined) throw bad("it has no $DATA", "Failed to open ntfs attribute", ENOENT);
+  const runs = checkedRuns(first, boot, bad);
+  if (first.lowestVcn !== 0 || runs.length === 0)
+    throw bad(`its first extent starts at cluster ${first.lowestVcn}`, DECOMPRESS);
+  if (runs[1] !== boot.mftLcn)
+    throw bad(`it starts at cluster ${runs[1]}`, "The MFT is not self-contained", ENOENT);
   const { initialized, allocated, size } = first;
-  if (!(initialized >= 0 && initialized <= size && size <= allocated))
-    throw bad(`sizes ${initialized}, ${size}, ${allocated}`);
-  const mft = new Mft(source, boot, first.runs, Math.floor(initialized / boot.recordSize));
-  const list = own.attributes.find((a) => a.type === AT.attributeList);
+  const mft = new Mft(source, boot, runs, { size, initialized });
   if (list !== undefined) await addExtents(mft, list, bad);
-  if (mft.runs.length === 0) throw bad("it has no clusters");
-  const end = mft.runs[mft.runs.length - RUN] + mft.runs[mft.runs.length - 1];
-  if (end * boot.clusterSize < allocated)
-    throw bad(`${end} clusters are mapped of ${allocated} bytes`, "Failed to load runlist for $MFT/$DATA.");
+  const clusters = endOf(mft.runs);
+  if (clusters * boot.clusterSize < allocated)
+    throw bad(`${clusters} clusters for ${allocated} bytes`, "Failed to load runlist for $MFT/$DATA.");
   if (allocatedClusters(mft.runs) > boot.clusters) throw bad("it is larger than its volume");
+  if (mft.mapped < LEAST_RECORDS)
+    throw bad(`sizes ${initialized}, ${size}, ${allocated}`, "Failed to open inode $MFTMirr");
   return mft;
 }
+
+const DECOMPRESS = "ntfs_mapping_pairs_decompress() failed";
 
 function isData(a: Attribute): boolean {
   return a.type === AT.data && a.nameLength === 0;
 }
 
-function check(a: Attribute, bad: (detail: string, text: string) => NtfsError): void {
+function checkedRuns(a: Attribute, boot: BootSector, bad: Refuse): Runs {
   if (!a.nonResident) throw bad("it is resident", "$MFT must be non-resident.");
   if ((a.flags & (ATTR_COMPRESSION_MASK | ATTR_ENCRYPTED)) !== 0)
-    throw bad(`flags 0x${a.flags.toString(16)}`, "$MFT must be uncompressed and unencrypted.");
+    throw bad(`flags 0x${a.flags.toString(16)}`, "Failed to open ntfs attribute");
+  try {
+    const runs = a.runsWithin(boot.clusterSize);
+    checkRuns(runs, boot.clusters, "$MFT");
+    return runs;
+  } catch (error) {
+    if (error instanceof NtfsError) throw bad(error.message, DECOMPRESS);
+    throw error;
+  }
 }
 
-async function addExtents(
-  mft: Mft,
-  list: Attribute,
-  bad: (detail: string, text: string) => NtfsError,
-): Promise<void> {
+async function addExtents(mft: Mft, list: Attribute, bad: Refuse): Promise<void> {
   const corrupt = (detail: string) => bad(detail, "$MFT has corrupt attribute list.");
   const { entries, damage } = parseAttributeList(await readAttributeList(mft, list), FILE_MFT);
-  if (damage !== null) throw damage;
-  let clusters = mft.runs.length === 0 ? 0 : mft.runs[mft.runs.length - RUN] + mft.runs[mft.runs.length - 1];
+  let clusters = endOf(mft.runs);
   for (const entry of entries) {
     if (entry.type !== AT.data || entry.name !== "" || entry.lowestVcn === 0) continue;
     if (entry.lowestVcn !== clusters)
       throw corrupt(`an extent at cluster ${entry.lowestVcn} instead of ${clusters}`);
     if (entry.record >= mft.mapped)
-      throw new NtfsError(
-        "NTFS_BAD_MFT",
-        "$MFT",
-        -1,
+      throw bad(
         `its extent in record ${entry.record} cannot be reached`,
-        {
-          text: `MFT is corrupt, cannot read its unmapped extent record ${entry.record}`,
-          errno: ENOENT,
-        },
+        `MFT is corrupt, cannot read its unmapped extent record ${entry.record}`,
       );
     const r = mft.read(entry.record);
     const bytes = r instanceof Promise ? await r : r;
-    const wrong = checkRecord(bytes, entry.record);
+    const wrong = checkWhole(bytes, entry.record);
     if (wrong !== null) throw wrong;
     if (entry.sequence !== 0 && recordSequence(bytes) !== entry.sequence)
       throw corrupt(`record ${entry.record} has another sequence number than ${entry.sequence}`);
@@ -88,20 +94,11 @@ async function addExtents(
       (a) => isData(a) && a.instance === entry.instance,
     );
     if (extent === undefined) throw corrupt(`record ${entry.record} has no $DATA`);
-    check(extent, bad);
-    const { runs } = extent;
+    const runs = checkedRuns(extent, mft.boot, bad);
     if (extent.lowestVcn !== clusters || runs.length === 0)
       throw corrupt(`the extent in record ${entry.record} starts at cluster ${extent.lowestVcn}`);
-    checkRuns(runs, mft.boot.clusters, "$MFT");
-    mft.runs = joined(mft.runs, runs);
-    mft.forget();
-    clusters = runs[runs.length - RUN] + runs[runs.length - 1];
+    mft.append(runs);
+    clusters = endOf(runs);
   }
-}
-
-function joined(a: Runs, b: Runs): Runs {
-  const all = new Float64Array(a.length + b.length);
-  all.set(a);
-  all.set(b, a.length);
-  return all;
+  if (damage !== null) throw damage;
 }

@@ -1,7 +1,21 @@
 import { u16le, u32le } from "../../bytes/endian.ts";
 import { NtfsError } from "./errors.ts";
-import { AT, ATTR, MAGIC_FILE, MST, REC, RECORD_DIRECTORY, RECORD_IN_USE } from "./layout.ts";
-import { decodeRuns, type Runs } from "./runlist.ts";
+import {
+  AT,
+  ATTR,
+  FN,
+  INDEX_HEADER,
+  IR,
+  MAGIC_FILE,
+  MST,
+  NON_RESIDENT_HEADER,
+  REC,
+  REC_HEADER,
+  RECORD_DIRECTORY,
+  RECORD_IN_USE,
+  VI,
+} from "./layout.ts";
+import { decodeRuns, endOf, type Runs } from "./runlist.ts";
 
 /** 48-bit record number of a file reference. */
 export function refNumber(b: Uint8Array, at: number): number {
@@ -129,6 +143,27 @@ export class Attribute {
     });
     return this.decoded;
   }
+
+  /**
+   * As `runs`, for the first extent only as far as the allocated size has room for them. Throws NTFS_BAD_RUNLIST as native
+   * does when it follows a run list.
+   */
+  runsWithin(clusterSize: number): Runs {
+    const { runs, allocated } = this;
+    if (this.lowestVcn !== 0) return runs;
+    const end = endOf(runs);
+    // A size near 2^63 is a negative number of clusters to native.
+    const room =
+      allocated < 0
+        ? Math.min(0, Math.ceil(allocated / clusterSize))
+        : allocated >= 2 ** 63 - 2 ** 31
+          ? -1
+          : Math.ceil(allocated / clusterSize);
+    if (end <= room) return runs;
+    throw new NtfsError("NTFS_BAD_RUNLIST", this.structure, -1, `${end} clusters in ${allocated} bytes`, {
+      text: "ntfs_decompress_mapping_pairs",
+    });
+  }
 }
 
 export function recordInUse(b: Uint8Array): boolean {
@@ -146,7 +181,7 @@ export function isExtension(b: Uint8Array): boolean {
 }
 
 /**
- * Checks the header of a record and the chain of its attributes; null where both are sound. `number` is for messages.
+ * Checks the header of a record, as native does before it uses any; null where it is sound. `number` is for messages.
  */
 export function checkRecord(b: Uint8Array, number: number): NtfsError | null {
   const bad = (detail: string, text: string) =>
@@ -163,18 +198,19 @@ export function checkRecord(b: Uint8Array, number: number): NtfsError | null {
       `says it has ${allocated} bytes, not ${b.length}`,
       `Record ${number} has corrupt allocation size (${b.length} <> ${allocated})`,
     );
-  const used = u32le(b, REC.inUse);
-  if (used > allocated)
-    return bad(`${used} bytes in use`, `Record ${number} has corrupt in-use size (${used} > ${allocated})`);
   const first = u16le(b, REC.attributes);
-  if ((first & 7) !== 0) return bad(`attributes at ${first}`, `Attributes badly aligned in record ${number}`);
-  if (first > allocated - 8) return bad(`attributes at ${first}`, `Record ${number} is corrupt`);
+  if ((first & 7) !== 0)
+    return bad(`attributes at byte ${first}`, `Attributes badly aligned in record ${number}`);
+  if (first > b.length) return bad(`attributes at byte ${first}`, `Record ${number} is corrupt`);
   return null;
 }
 
+/** The shortest piece of an attribute that says what it is. */
+const LEAST_ATTRIBUTE = 24;
+
 /**
  * The attributes stored in one record, in their order, up to its end marker. `damage` is set where the chain breaks;
- * attributes before it are there.
+ * attributes before it are there. Bounded by the record, and by the bytes it says are in use.
  */
 export function recordAttributes(
   b: Uint8Array,
@@ -185,18 +221,72 @@ export function recordAttributes(
   let at = u16le(b, REC.attributes);
   for (;;) {
     if (at + 4 <= end && u32le(b, at) === AT.end) return { attributes, damage: null };
-    const length = at + 24 <= end ? u32le(b, at + ATTR.length) : 0;
-    if (length < 24 || at + length > end || (length & 7) !== 0)
+    const length = at + LEAST_ATTRIBUTE <= end ? u32le(b, at + ATTR.length) : 0;
+    if (length === 0 || at + length > end)
       return {
         attributes,
         damage: new NtfsError(
           "NTFS_BAD_ATTRIBUTE",
           `NTFS record ${number}`,
           -1,
-          `an attribute of ${length} bytes at ${at}, ${end} in use`,
+          at + LEAST_ATTRIBUTE <= end
+            ? `an attribute of ${length} bytes at ${at}, ${end} in use`
+            : `its attributes have no end, ${end} bytes in use`,
+          { text: `Corrupt inode (${number})` },
         ),
       };
     attributes.push(new Attribute(number, b, at));
     at += length;
   }
+}
+
+/** Least bytes of the values that have a fixed part, by attribute type. */
+const LEAST_VALUE: ReadonlyMap<number, readonly [bytes: number, name: string]> = new Map([
+  [AT.standardInformation, [48, "standard information"]],
+  [AT.fileName, [FN.name, "file name attribute"]],
+  [AT.objectId, [16, "object id"]],
+  [AT.volumeInformation, [VI.flags + 2, "volume information"]],
+  [AT.indexRoot, [IR.header + INDEX_HEADER, "index root"]],
+]);
+
+/**
+ * Checks a record and each of its attributes, as native does with the records that $MFTMirr holds; null where all are
+ * sound.
+ */
+export function checkWhole(b: Uint8Array, number: number): NtfsError | null {
+  const wrong = checkRecord(b, number);
+  if (wrong !== null) return wrong;
+  const bad = (detail: string, text: string) =>
+    new NtfsError("NTFS_BAD_RECORD", `NTFS record ${number}`, -1, detail, { text });
+  const used = u32le(b, REC.inUse);
+  if (used > b.length)
+    return bad(`${used} bytes in use`, `Record ${number} has corrupt in-use size (${used} > ${b.length})`);
+  const { attributes, damage } = recordAttributes(b, number);
+  for (const a of attributes) {
+    const type = a.type.toString(16);
+    const least = LEAST_VALUE.get(a.type);
+    if (a.nonResident) {
+      const pairs = u16le(b, a.at + ATTR.mappingPairs);
+      if (least !== undefined || a.length < NON_RESIDENT_HEADER || pairs >= a.length)
+        return bad(
+          `attribute 0x${type} of ${a.length} bytes, mapping pairs at ${pairs}`,
+          `Corrupt non resident attribute 0x${type} in MFT record ${number}`,
+        );
+    } else {
+      const value = a.valueOffset - a.at;
+      if (value + a.valueLength > a.length)
+        return bad(
+          `attribute 0x${type} of ${a.length} bytes, a value of ${a.valueLength} at ${value}`,
+          `Corrupt resident attribute 0x${type} in MFT record ${number}`,
+        );
+      if (least !== undefined && a.valueLength < least[0])
+        return bad(`${least[1]} of ${a.valueLength} bytes`, `Corrupt ${least[1]} in MFT record ${number}`);
+    }
+  }
+  if (damage === null) return null;
+  const text =
+    u32le(b, REC.inUse) < REC_HEADER + 8
+      ? `Bad end of MFT record ${number}`
+      : `Corrupted MFT record ${number}`;
+  return bad(damage.message, text);
 }

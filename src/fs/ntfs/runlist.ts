@@ -1,5 +1,5 @@
 import { u32le } from "../../bytes/endian.ts";
-import { NtfsError } from "./errors.ts";
+import { EINVAL, EIO, NtfsError } from "./errors.ts";
 
 /**
  * Runs of a non-resident attribute, ascending by VCN: triples (vcn, lcn, length) in clusters, `RUN` numbers each. A hole has
@@ -35,10 +35,13 @@ export interface MappingPairs {
  */
 export function decodeRuns(pairs: MappingPairs): Runs {
   const { bytes: b, from, to } = pairs;
-  const bad = (detail: string): NtfsError =>
+  const bad = (detail: string, errno = EIO): NtfsError =>
     new NtfsError("NTFS_BAD_RUNLIST", pairs.structure, -1, detail, {
-      text: "ntfs_decompress_mapping_pairs: Input/output error",
+      text: "ntfs_decompress_mapping_pairs",
+      errno,
     });
+  if (pairs.lowestVcn < 0) throw bad(`an extent from cluster ${pairs.lowestVcn} on`, EINVAL);
+  if (pairs.lowestVcn >= MOST_CLUSTERS) throw bad(`an extent from cluster ${pairs.lowestVcn} on`);
   if (from < 0 || from > to || to > b.length) throw bad(`mapping pairs from byte ${from} to ${to}`);
   let runs = new Float64Array(FIRST_ROOM);
   let n = 0;
@@ -89,6 +92,11 @@ function signedField(b: Uint8Array, at: number, length: number): number {
   if (v >= 128) v -= 256;
   for (let i = length - 2; i >= 0; i--) v = v * 256 + b[at + i];
   return v;
+}
+
+/** Clusters of the attribute that the runs reach: the VCN after the last one. */
+export function endOf(runs: Runs): number {
+  return runs.length === 0 ? 0 : runs[runs.length - RUN] + runs[runs.length - 1];
 }
 
 /** Clusters the runs take on the volume, holes left out. */
@@ -145,7 +153,7 @@ export function joinRuns(pieces: readonly Runs[], structure: string): Runs {
       );
     all.set(p, n);
     n += p.length;
-    if (p.length > 0) next = p[p.length - RUN] + p[p.length - 1];
+    if (p.length > 0) next = endOf(p);
   }
   return all;
 }

@@ -5,7 +5,7 @@ import { extentsOf, type Inode } from "./inode.ts";
 import { ATTR_COMPRESSION_MASK, ATTR_ENCRYPTED, ATTR_SPARSE } from "./layout.ts";
 import type { Attribute } from "./record.ts";
 import { readRuns } from "./run-reader.ts";
-import { checkRuns, joinRuns, RUN, type Runs } from "./runlist.ts";
+import { checkRuns, joinRuns, type Runs } from "./runlist.ts";
 
 /** The contents of one attribute, all its extents joined, read as stored (compressed or encrypted bytes as they are). */
 export class Stream {
@@ -43,14 +43,11 @@ export class Stream {
       this.unitClusters = 2 ** first.compressionUnit;
     }
     if (first.lowestVcn !== 0) throw bad(`its first extent starts at cluster ${first.lowestVcn}`);
-    const pieces = extents.filter((a) => a.nonResident).map((a) => a.runs);
+    const pieces = extents.filter((a) => a.nonResident).map((a) => a.runsWithin(this.clusterSize));
     this.runs = joinRuns(pieces, this.structure);
     checkRuns(this.runs, parts.boot.clusters + 1, this.structure);
-    const { runs, size, initialized } = this;
-    const mapped =
-      runs.length === 0 ? 0 : (runs[runs.length - RUN] + runs[runs.length - 1]) * parts.boot.clusterSize;
-    if (!(size >= 0 && size <= mapped)) throw bad(`${size} bytes, of which ${mapped} are mapped`);
-    if (!(initialized >= 0 && initialized <= size)) throw bad(`${initialized} of ${size} bytes initialized`);
+    const sizes = [this.size, this.initialized];
+    if (sizes.some((v) => !(v >= 0))) throw bad(`sizes ${sizes.join(" and ")}`);
   }
 
   get resident(): boolean {

@@ -1,9 +1,8 @@
 import { u16le } from "../../bytes/endian.ts";
-import { UnsupportedError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { InfoField, Selection, SelectOptions, Volume } from "../volume.ts";
 import { type BootSector, readBackupBoot, readBoot } from "./boot.ts";
-import { EOPNOTSUPP, NtfsError } from "./errors.ts";
+import { ENOENT, EOPNOTSUPP, NtfsError } from "./errors.ts";
 import { describe } from "./info.ts";
 import { type Inode, type NtfsParts, readInode } from "./inode.ts";
 import { AT, FILE_VOLUME, VI, VOLUME_DIRTY } from "./layout.ts";
@@ -11,12 +10,16 @@ import type { Mft, RecordScan } from "./mft.ts";
 import { compareMirror } from "./mirror.ts";
 import { openMft } from "./open-mft.ts";
 import { utf16 } from "./record.ts";
+import { checkSystemFiles } from "./strict.ts";
 
 export interface NtfsOpenOptions {
   /** Use the copy of the boot sector at the end of the source where the first one is destroyed. Default false. */
   readonly backupBoot?: boolean;
-  /** Refuse, as the native tool does, a volume whose $MFTMirr differs from $MFT. Default false: a warning. */
-  readonly checkMirror?: boolean;
+  /**
+   * Open it as the native tool does: refuse it where system files it needs cannot be read or $MFTMirr differs from $MFT, and
+   * leave the version to `checkVersion`, which it looks at later. Default false: no more than what is needed, and a warning.
+   */
+  readonly strict?: boolean;
 }
 
 /** An NTFS volume. */
@@ -105,18 +108,32 @@ export class NtfsVolume implements Volume, NtfsParts {
 
 /**
  * Opens an NTFS volume that starts at byte 0 of `source`. Throws NtfsError (see errors.ts; `nativeText` and `errno` are
- * native's), UnsupportedError for a version that is not known, IoError from the source.
+ * native's), IoError from the source.
  */
 export async function openNtfs(source: Source, options: NtfsOpenOptions = {}): Promise<NtfsVolume> {
   const warnings: string[] = [];
   const boot = await openBoot(source, options, warnings);
   const mft = await openMft(source, boot);
-  const differs = await compareMirror(source, boot, mft);
-  if (differs !== null) {
-    if (options.checkMirror === true) throw differs;
-    warnings.push(differs.message);
+  const parts = { source, boot, mft };
+  if (options.strict === true) await checkSystemFiles(parts);
+  else {
+    const differs = await compareMirror(parts);
+    if (differs !== null) warnings.push(differs.message);
   }
-  return new NtfsVolume(source, boot, mft, await readVolumeFacts({ source, boot, mft }), warnings);
+  const volume = new NtfsVolume(source, boot, mft, await readVolumeFacts(parts), warnings);
+  if (options.strict !== true) checkVersion(volume);
+  return volume;
+}
+
+/** Throws NtfsError NTFS_VERSION for a version of NTFS that the native tool does not know. */
+export function checkVersion(volume: NtfsVolume): void {
+  const { major, minor } = volume.version;
+  const known = major === 1 ? minor === 1 || minor === 2 : major === 3 ? minor <= 1 : major === 2;
+  if (known) return;
+  throw new NtfsError("NTFS_VERSION", "$Volume", -1, `version ${major}.${minor} is not known`, {
+    text: "Unknown NTFS version",
+    errno: EOPNOTSUPP,
+  });
 }
 
 async function openBoot(source: Source, options: NtfsOpenOptions, warnings: string[]): Promise<BootSector> {
@@ -138,9 +155,6 @@ interface VolumeFacts {
   readonly label: string;
 }
 
-/** Versions the native tool knows. */
-const VERSIONS = ["1.1", "1.2", "2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "3.0", "3.1"];
-
 async function readVolumeFacts(parts: NtfsParts): Promise<VolumeFacts> {
   const inode = await readInode(parts, FILE_VOLUME);
   const facts = inode.attributes.find((a) => a.type === AT.volumeInformation && !a.nonResident);
@@ -152,29 +166,14 @@ async function readVolumeFacts(parts: NtfsParts): Promise<VolumeFacts> {
       "no volume information",
       {
         text: "$VOLUME_INFORMATION attribute not found in $Volume",
+        errno: ENOENT,
       },
     );
   const { value } = facts;
   const version = { major: value[VI.major], minor: value[VI.minor] };
-  const text = `${version.major}.${version.minor}`;
-  if (!VERSIONS.includes(text) && version.major !== 2) throw unknownVersion(text);
   const name = inode.attributes.find((a) => a.type === AT.volumeName && !a.nonResident);
   const label = name === undefined ? "" : utf16(name.value, 0, Math.floor(name.valueLength / 2));
   return { version, flags: u16le(value, VI.flags), label };
-}
-
-/** A volume of a version nobody has described. */
-export class NtfsVersionError extends UnsupportedError {
-  readonly nativeText: string;
-  readonly errno = EOPNOTSUPP;
-  constructor(version: string) {
-    super(`NTFS version ${version} is not known`, "NTFS_VERSION");
-    this.nativeText = `Unknown NTFS version: ${version}`;
-  }
-}
-
-function unknownVersion(version: string): NtfsVersionError {
-  return new NtfsVersionError(version);
 }
 
 export { probeNtfs } from "./boot.ts";

@@ -2,7 +2,7 @@ import { AbortError } from "../../errors.ts";
 import { Pace } from "../../io/pace.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import { EIO, ENOENT, NtfsError } from "./errors.ts";
-import { RECORD_OK } from "./fixup.ts";
+import { isUsable } from "./fixup.ts";
 import { type Inode, inodeOf, type NtfsParts } from "./inode.ts";
 import { FIRST_USER_RECORD } from "./layout.ts";
 import type { RecordScan } from "./mft.ts";
@@ -69,6 +69,7 @@ export async function walkClusters(
           scan.count,
           scan.stateAddress,
           apart,
+          boot.clusterSize,
           boot.clusters,
           found.at,
         ) >>> 0;
@@ -96,7 +97,7 @@ async function visit(
 ): Promise<void> {
   const size = parts.mft.recordSize;
   const bytes = scan.bytes.slice(index * size, (index + 1) * size);
-  if (scan.states[index] !== RECORD_OK || !recordInUse(bytes) || isExtension(bytes)) return;
+  if (!isUsable(scan.states[index]) || !recordInUse(bytes) || isExtension(bytes)) return;
   const number = scan.first + index;
   let inode: Inode;
   try {
@@ -110,7 +111,7 @@ async function visit(
   for (const attribute of inode.attributes) {
     if (!attribute.nonResident) continue;
     try {
-      const { runs } = attribute;
+      const runs = attribute.runsWithin(parts.boot.clusterSize);
       checkPlaces(inode, attribute, runs, parts.boot.clusters);
       sink.attribute(inode, attribute, runs);
     } catch (error) {
@@ -128,15 +129,23 @@ function checkPlaces(inode: Inode, attribute: Attribute, runs: Runs, clusters: n
     const length = runs[i + 2];
     if (lcn === HOLE_LCN || lcn + length <= clusters) continue;
     const type = attribute.type.toString(16);
+    // Native has the bits after the last cluster set, and then no more bits: it stops at the first, or crashes.
+    const last = Math.ceil((clusters + 1) / 8) * 8;
+    const text =
+      lcn < last
+        ? twiceText(Math.max(lcn, clusters))
+        : `Corrupt runlist in inode ${inode.number} attr ${type} LCN ${lcn.toString(16)} length ${length.toString(16)}`;
     throw new NtfsError(
       "NTFS_BAD_RUNLIST",
       `${attribute.structure} of inode ${inode.number}`,
       -1,
       `clusters ${lcn} to ${lcn + length - 1} of ${clusters}`,
-      {
-        text: `Corrupt runlist in inode ${inode.number} attr ${type} LCN ${lcn.toString(16)} length ${length.toString(16)}`,
-        errno: 0,
-      },
+      { text, errno: 0 },
     );
   }
+}
+
+/** What native says of a cluster that it meets again. */
+export function twiceText(cluster: number): string {
+  return `Cluster ${cluster} referenced twice!\nYou didn't shutdown your Windows properly?`;
 }
