@@ -87,6 +87,9 @@ export interface LayerRun {
   length: number;
   /** Offset in the data file, -1 where there is none. */
   host: number;
+  /** As `host`, also where the (sub)clusters have a place that nothing is read from (zeros, nothing yet). */
+  place: number;
+  compressed: boolean;
 }
 
 /** Most bytes that are asked about at once. */
@@ -111,6 +114,8 @@ export function layerRun(
   const { index, entries, words } = slice;
   const needed = Math.min(Math.min(end - at, MOST) + into, (entries - index) * cs);
   run.host = -1;
+  run.place = -1;
+  run.compressed = false;
   if (words === null) {
     run.state = HOLE;
     run.length = needed - into;
@@ -119,9 +124,10 @@ export function layerRun(
   const last = Math.min(entries, index + Math.ceil(needed / cs));
   const bytes = header.extendedL2
     ? subclusters(header, words, index, last, into, run, slice.at)
-    : clusters(header, words, index, last, run);
+    : clusters(header, words, index, last, run, slice.at);
   run.length = Math.min(bytes, needed) - into;
   if (run.host >= 0) run.host += into;
+  if (run.place >= 0) run.place += into;
   return null;
 }
 
@@ -155,14 +161,19 @@ function clusters(
   first: number,
   last: number,
   run: LayerRun,
+  sliceAt: number,
 ): number {
   const cs = header.clusterSize;
   const kind = kindOf(header, words[2 * first], words[2 * first + 1]);
+  if (header.version < 3 && (kind === PLAIN_ZERO || kind === STORED_ZERO))
+    throw new FormatError("qcow2 L2 entry", sliceAt + 8 * first, "zero cluster in a version 2 image");
   run.state = stateOf(kind);
+  run.compressed = kind === COMPRESSED;
   if (kind === COMPRESSED) return cs;
   const placed = kind === NORMAL || kind === STORED_ZERO;
   const offset = offsetOf(words[2 * first], words[2 * first + 1]);
   if (kind === NORMAL) run.host = offset;
+  if (placed) run.place = offset;
   let n = first + 1;
   for (; n < last; n++) {
     const high = words[2 * n];
@@ -201,10 +212,12 @@ function subclusters(
   };
   const kind = kindAt(first, start);
   run.state = stateOf(kind);
+  run.compressed = kind === COMPRESSED;
   if (kind === COMPRESSED) return cs;
   const placed = kind === NORMAL || kind === STORED_ZERO || kind === RESERVED_PLACE;
   const offset = offsetOf(words[4 * first], words[4 * first + 1]);
   if (kind === NORMAL) run.host = offset;
+  if (placed) run.place = offset;
   for (let n = first; n < last; n++) {
     const s0 = n === first ? start : 0;
     if (n > first && kindAt(n, 0) !== kind) return (n - first) * cs;

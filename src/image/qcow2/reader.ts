@@ -12,7 +12,7 @@ import { qcow2Info } from "./info.ts";
 import { COMPRESSION, CRYPT, H, LIMIT, MAX_CLUSTER_BITS, V2_HEADER_LENGTH } from "./layout.ts";
 import { openNamed } from "./named.ts";
 import { readSnapshots, type Snapshot } from "./snapshots.ts";
-import { COMPRESSED, type SliceAt, STORED, Tables, UNALLOCATED, ZEROED } from "./tables.ts";
+import { COMPRESSED, type OnTruncated, type SliceAt, STORED, Tables, UNALLOCATED, ZEROED } from "./tables.ts";
 
 /** Runs after which `map` ends a batch. */
 const BATCH = 8192;
@@ -39,6 +39,11 @@ export interface OpenQcow2Options {
   readonly data?: Source;
   /** Picks the snapshot to read instead of the disk as it is now; the size stays the disk's. */
   readonly snapshot?: (list: readonly Snapshot[]) => Snapshot;
+  /**
+   * Called where a table or data lies beyond the end of the file, which then reads as zeros. Without it such reads throw
+   * FormatError.
+   */
+  readonly onTruncated?: OnTruncated;
 }
 
 /** An opened QCOW2 image: the disk inside it. */
@@ -49,6 +54,10 @@ export interface Qcow2Image extends OpenedImage, StatusSource {
   readonly snapshotTrouble: FormatError | null;
   /** Opens the data file now, where there is one and it is not open yet; answers with the file that holds the data. */
   openData(): Promise<Source>;
+  /** The run of this layer alone at guest byte `at` (up to `end`, bytes) into `run`; promise: call again. */
+  layerStatus(at: number, end: number, run: LayerRun): Promise<void> | null;
+  /** The end of the guest bytes from `at` on (up to `end`) that no L2 table covers; `at` itself where one does. */
+  emptyUntil(at: number, end: number): number;
 }
 
 /**
@@ -171,7 +180,7 @@ class Reader implements Qcow2Image {
     this.size = header.size;
     this.statusAlignment = header.clusterSize;
     this.label = source.label;
-    this.tables = tables ?? new Tables(source, header);
+    this.tables = tables ?? new Tables(source, header, null, options.onTruncated);
     this.data = options.data ?? (header.external ? null : source);
     if (options.data !== undefined) this.tables.dataSize = options.data.size;
     this.backing = options.backing ?? null;
@@ -371,6 +380,14 @@ class Reader implements Qcow2Image {
     if (r instanceof Promise) return r.then(append);
     append(r);
     return null;
+  }
+
+  layerStatus(at: number, end: number, run: LayerRun): Promise<void> | null {
+    return layerRun(this.tables, this.header, this.slice, at, Math.min(end, this.size), run);
+  }
+
+  emptyUntil(at: number, end: number): number {
+    return this.tables.emptyUntil(at, end);
   }
 
   status(at: number, end: number, own: boolean, run: StatusRun): Promise<void> | null {

@@ -61,22 +61,30 @@ interface Slice {
   readonly at: number;
 }
 
+/** Told of a structure at byte `at` that lies (partly) beyond the end of its file, and reads as zeros there. */
+export type OnTruncated = (structure: string, at: number) => void;
+
 /** Reads big-endian words in bulk. Answers as the source does. */
 function readWords(
   source: Source,
   structure: string,
   at: number,
   bytes: number,
+  onTruncated: OnTruncated | undefined,
 ): Uint32Array | Promise<Uint32Array> {
-  if (at + bytes > source.size)
-    throw new FormatError(
-      structure,
-      at,
-      `${bytes} bytes, but the file ends at 0x${source.size.toString(16)}`,
-    );
+  const there = Math.max(0, Math.min(bytes, source.size - at));
+  if (there < bytes) {
+    if (onTruncated === undefined)
+      throw new FormatError(
+        structure,
+        at,
+        `${bytes} bytes, but the file ends at 0x${source.size.toString(16)}`,
+      );
+    onTruncated(structure, at);
+  }
   const b = new Uint8Array(bytes);
   const swap = (n: number) => {
-    if (n !== bytes) throw new IoError("ESHORT", `${source.label}: ends at byte ${at + n}`, at + n);
+    if (n !== there) throw new IoError("ESHORT", `${source.label}: ends at byte ${at + n}`, at + n);
     const w = new Uint32Array(b.buffer);
     for (let i = 0; i < w.length; i++) {
       const v = w[i];
@@ -84,7 +92,8 @@ function readWords(
     }
     return w;
   };
-  const r = source.read(b, at);
+  if (there === 0) return swap(0);
+  const r = source.read(there < bytes ? b.subarray(0, there) : b, at);
   return r instanceof Promise ? r.then(swap) : swap(r);
 }
 
@@ -97,6 +106,7 @@ export class Tables {
   readonly run: Located = { state: UNALLOCATED, length: 0, host: -1, compressed: 0 };
   /** Size of the file that holds the data clusters, where known: offsets beyond are refused. */
   dataSize: number;
+  private readonly onTruncated: OnTruncated | undefined;
   private readonly source: Source;
   private readonly header: Qcow2Header;
   private readonly clusterSize: number;
@@ -110,9 +120,18 @@ export class Tables {
 
   private readonly live: LiveTables | null;
 
-  /** `live`: tables to be used instead of those in the file; call `forget` when its arrays are replaced. */
-  constructor(source: Source, header: Qcow2Header, live: LiveTables | null = null) {
+  /**
+   * `live`: tables to be used instead of those in the file; call `forget` when its arrays are replaced. Without
+   * `onTruncated`, what lies beyond the end of the file is refused.
+   */
+  constructor(
+    source: Source,
+    header: Qcow2Header,
+    live: LiveTables | null = null,
+    onTruncated?: OnTruncated,
+  ) {
     this.source = source;
+    this.onTruncated = onTruncated;
     this.live = live;
     this.header = header;
     this.dataSize = source.size;
@@ -192,6 +211,18 @@ export class Tables {
     return null;
   }
 
+  /** The end of the guest bytes from `at` on (up to `end`) that no L2 table covers; `at` where one does, or none is known. */
+  emptyUntil(at: number, end: number): number {
+    const { l1 } = this;
+    if (l1 === null) return at;
+    const reach = this.entriesPerTable * this.clusterSize;
+    const first = Math.floor(at / reach);
+    const last = Math.min(l1.length / 2, Math.ceil(end / reach));
+    let i = first;
+    while (i < last && (l1[2 * i] | l1[2 * i + 1]) === 0) i++;
+    return i === first ? at : Math.min(end, i * reach);
+  }
+
   /** Forgets all tables: they are read again, or asked of the live ones. */
   forget(): void {
     this.l1 = null;
@@ -210,16 +241,33 @@ export class Tables {
     const there = Math.min(needed, header.l1Entries);
     // A snapshot's table may end before the disk does.
     const whole = (words: Uint32Array) => {
+      this.refuseCrowd(words);
       this.l1 = words;
       if (there < needed) {
         this.l1 = new Uint32Array(2 * needed);
         this.l1.set(words);
       }
     };
-    const r = readWords(this.source, "qcow2 L1 table", header.l1Offset, there * 8);
+    const r = readWords(this.source, "qcow2 L1 table", header.l1Offset, there * 8, this.onTruncated);
     if (r instanceof Promise) return r.then(whole);
     whole(r);
     return null;
+  }
+
+  /** More L2 tables than the file has clusters: some are named again and again, to keep a reader busy. */
+  private refuseCrowd(l1: Uint32Array): void {
+    const { size } = this.source;
+    let tables = 0;
+    for (let i = 0; i < l1.length; i += 2) {
+      const at = (l1[i] & OFFSET_HIGH) * 0x100000000 + ((l1[i + 1] & OFFSET_LOW) >>> 0);
+      if (at !== 0 && at < size) tables++;
+    }
+    if (tables > Math.ceil(size / this.clusterSize))
+      throw new FormatError(
+        "qcow2 L1 table",
+        this.header.l1Offset,
+        `${tables} L2 tables in a file of ${size} bytes: tables overlap`,
+      );
   }
 
   private checkL1(i: number, high: number, low: number): void {
@@ -252,7 +300,7 @@ export class Tables {
       this.keep(number, { words, at });
       return null;
     }
-    const r = readWords(this.source, "qcow2 L2 table", at, bytes);
+    const r = readWords(this.source, "qcow2 L2 table", at, bytes, this.onTruncated);
     if (r instanceof Promise)
       return r.then((words) => {
         this.keep(number, { words, at });
@@ -284,7 +332,9 @@ export class Tables {
   }
 
   private checkEnd(index: number, offset: number): void {
-    if (offset >= this.dataSize)
+    if (offset < this.dataSize) return;
+    if (this.onTruncated !== undefined) this.onTruncated("qcow2 data cluster", offset);
+    else
       throw this.entryError(
         index,
         `cluster at 0x${offset.toString(16)}, but the file ends at 0x${this.dataSize.toString(16)}`,

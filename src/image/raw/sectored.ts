@@ -44,15 +44,11 @@ class Sectored implements Source {
     return r instanceof Promise ? r.then((runs) => this.rounded(runs, end)) : this.rounded(r, end);
   }
 
-  /** Lets the last run go on to the end of its sector. */
+  /** The rest of the last sector: nothing is stored for it, though it has its place. */
   private rounded(runs: MapRuns, end: number): MapRuns {
-    const i = runs.count - 1;
-    if (runs.end !== this.part.size || end <= runs.end) return runs;
-    if (i < 0) runs.push(end - runs.end, HOLE);
-    else {
-      runs.length[i] += end - runs.end;
-      runs.end = end;
-    }
+    const { plain, size } = this.part;
+    if (runs.end !== size || end <= size) return runs;
+    runs.push(end - size, HOLE, 0, plain === undefined ? -1 : plain.base + size, plain?.file ?? null);
     return runs;
   }
 

@@ -1,0 +1,142 @@
+import { fstatSync } from "node:fs";
+import { type MapEntry, type MapLayer, rawLayer, walkLayers } from "../../../src/engine/layer-map.ts";
+import { FormatError, ImprintError } from "../../../src/errors.ts";
+import { CRYPT } from "../../../src/image/qcow2/layout.ts";
+import { looksPreallocated } from "../../../src/image/qcow2/preallocation.ts";
+import { print } from "../../ui/out.ts";
+import { errorText, QemuError, QemuUsageError } from "./errors.ts";
+import { type Layer, openImage } from "./open.ts";
+import { OPTION, outputKind, parseCommand } from "./options.ts";
+import { parseSize } from "./sizes.ts";
+
+/** Characters collected before they are printed. */
+const FULL = 1 << 16;
+
+/** qemu-img map. */
+export async function run(_program: string, args: readonly string[]): Promise<number> {
+  let format: string | null = null;
+  let output = "human";
+  let imageOpts = false;
+  let share = false;
+  let start = 0;
+  let most = Number.POSITIVE_INFINITY;
+  const specs = [
+    OPTION.format,
+    OPTION.output,
+    OPTION.object,
+    OPTION.imageOpts,
+    OPTION.share,
+    { key: "start", short: "s", long: "start-offset", arg: "offset" },
+    { key: "length", short: "l", long: "max-length", arg: "len" },
+  ];
+  const operands = parseCommand("map", args, specs, (key, value) => {
+    if (key === "format") format = value;
+    else if (key === "output") output = outputKind(value);
+    else if (key === "image-opts") imageOpts = true;
+    else if (key === "share") share = true;
+    else if (key === "start") start = parseSize(value, "start offset");
+    else if (key === "length") most = parseSize(value, "max length");
+  });
+  if (operands.length !== 1) throw new QemuUsageError("Expecting one image file name");
+  const opened = await openImage(operands[0], { format, imageOpts, share, data: false });
+  try {
+    const layers: MapLayer[] = [];
+    for (const layer of opened.layers) layers.push(await mapLayer(layer));
+    const end = Math.min(opened.disk.size, start + most);
+    await printMap(layers, start, end, output === "json" ? new JsonMap() : new HumanMap());
+  } finally {
+    await opened.close();
+  }
+  return 0;
+}
+
+async function mapLayer(layer: Layer): Promise<MapLayer> {
+  const { image, header, file } = layer;
+  if (image === null || header === null) return rawLayer(layer.disk, layer.name);
+  const data = header.external ? await image.openData() : file;
+  const stored = fstatSync(file.fd).blocks * 512;
+  const preallocated = await looksPreallocated(file, header, stored);
+  return {
+    size: image.size,
+    file: data.label,
+    plain: header.cryptMethod === CRYPT.none,
+    holes: preallocated ? data : null,
+    status: (at, end, run) => image.layerStatus(at, end, run),
+    emptyUntil: (at, end) => image.emptyUntil(at, end),
+  };
+}
+
+interface Format {
+  begin(): string;
+  entry(e: MapEntry): string;
+  end(): string;
+}
+
+async function printMap(
+  layers: readonly MapLayer[],
+  from: number,
+  to: number,
+  format: Format,
+): Promise<void> {
+  let text = format.begin();
+  const flush = (): void => {
+    print(text);
+    text = "";
+  };
+  try {
+    await walkLayers(layers, from, to, (entry) => {
+      text += format.entry(entry);
+      if (text.length >= FULL) flush();
+    });
+  } catch (error) {
+    flush();
+    if (error instanceof FormatError || error instanceof ImprintError)
+      throw new QemuError(`Could not read file metadata: ${errorText(error)}`);
+    throw error;
+  }
+  text += format.end();
+  flush();
+}
+
+class HumanMap implements Format {
+  begin(): string {
+    return "Offset          Length          Mapped to       File\n";
+  }
+
+  entry(e: MapEntry): string {
+    if (!e.data || e.zero) return "";
+    const place = e.offset >= 0 ? hex(e.offset) : e.compressed ? "compressed" : "encrypted";
+    return `${hex(e.start).padEnd(16)}${hex(e.length).padEnd(16)}${place.padEnd(16)}${e.file}\n`;
+  }
+
+  end(): string {
+    return "";
+  }
+}
+
+/** C's %#x. */
+function hex(n: number): string {
+  return n === 0 ? "0" : `0x${n.toString(16)}`;
+}
+
+class JsonMap implements Format {
+  private first = true;
+
+  begin(): string {
+    return "[";
+  }
+
+  entry(e: MapEntry): string {
+    const before = this.first ? "" : ",\n";
+    this.first = false;
+    const place = e.offset >= 0 ? `, "offset": ${e.offset}` : "";
+    return (
+      `${before}{ "start": ${e.start}, "length": ${e.length}, "depth": ${e.depth}, "present": ${e.present}, ` +
+      `"zero": ${e.zero}, "data": ${e.data}${place}}`
+    );
+  }
+
+  end(): string {
+    return "]\n";
+  }
+}
