@@ -62,11 +62,11 @@ class Bench {
     this.img = join(dir, "volume.img");
   }
 
-  /** mkntfs on a sparse file of `size` bytes, with a fixed serial number and time. */
+  /** mkntfs on a sparse file of `size` bytes, with a fixed serial number. */
   async mkntfs(size: number, ...args: string[]): Promise<void> {
     closeSync(openSync(this.img, "w"));
     truncateSync(this.img, size);
-    await must("mkntfs", ["-F", "-q", "-T", "-p", "0", "-H", "0", "-S", "0", ...args, this.img]);
+    await must("mkntfs", ["-F", "-q", "-p", "0", "-H", "0", "-S", "0", ...args, this.img]);
     patchNtfs(this.img, (p) => p.boot((b) => b.writeBigUInt64LE(SERIAL, 72)));
   }
 
@@ -268,11 +268,17 @@ shape("encrypted", async (b) => {
   await b.mounted((at) => {
     for (let i = 0; i < 10; i++) writeFileSync(join(at, `secret-${i}`), text(i, i * 900));
   });
-  await b.mounted((at) => {
-    // A header such as EFS keeps; the flag itself sits in the attribute, which ntfs-3g sets along.
-    const efs = Buffer.concat([u32(600), u32(0), u32(2), u32(0), noise(3, 584)]);
-    setXattr(join(at, "secret-9"), "user.ntfs.efsinfo", efs);
-  }, "efs_raw");
+  b.patch((p) => {
+    for (let n = 64; n < 74; n++)
+      p.change(n, (r) => {
+        const standard = find(r, 0x10);
+        const flags = standard.at + r.readUInt16LE(standard.at + 20) + 32;
+        const data = find(r, 0x80).at;
+        if (r[data + 8] === 0) return;
+        r.writeUInt32LE(r.readUInt32LE(flags) | 0x4000, flags);
+        r.writeUInt16LE(0x4000, data + 12);
+      });
+  });
 });
 shape("owners", async (b) => {
   // Many security descriptors: $Secure's indexes leave its record.
@@ -334,18 +340,30 @@ for (const [name, size, cluster] of [
   shape(name, async (b) => {
     await b.mkntfs(size, "-c", `${cluster}`);
     await b.mounted((at) => {
-      // Single free clusters all over the volume, then more records and names than there is room for in one piece.
+      // Single free clusters all over the volume, then more records than there is room for in one piece: $MFT gets more
+      // runs than its record has room for. The directories are there before, small enough to stay in their records.
       mkdirSync(join(at, "comb"));
-      mkdirSync(join(at, "late"));
+      for (let i = 0; i < 250; i++) mkdirSync(join(at, "late", `${i}`), { recursive: true });
       const made = untilFull((i) => writeFileSync(join(at, "comb", `${i}`), text(i, 1000)));
       for (let i = 0; i < made; i += 2) unlinkSync(join(at, "comb", `${i}`));
-      untilFull((i) => {
-        writeFileSync(join(at, "late", `${i} with a name of some length`), i % 3 ? "" : text(i, 60));
-        if (i === 5) writeFileSync(join(at, "scattered"), text(5, 150_000));
-        if (i > made / 2 + 500) throw new Full();
-      });
+      untilFull((i) => writeFileSync(join(at, "late", `${i % 250}`, `${i}`), i % 3 ? "" : text(i, 60)));
     });
+    if (cluster === 1024) b.patch((p) => find(p.record(0), 0x20));
   });
+shape(
+  "fragmented-directory",
+  async (b) => {
+    await b.mkntfs(24 * MIB, "-c", "512");
+    await b.mounted((at) => {
+      mkdirSync(join(at, "wide"));
+      // Data between the index blocks, so that they never touch.
+      const name = (i: number) => join(at, "wide", `${(i * 7919) % 4001}-${"n".repeat(100)}`);
+      for (let i = 0; i < 4000; i++) writeFileSync(name(i), i % 4 ? "" : text(i, 1100));
+      for (let i = 0; i < 4000; i++) if ((i * 7919) % 4001 < 900) unlinkSync(name(i));
+    });
+  },
+  { staleIndex: true },
+);
 shape("nearly-full", async (b) => {
   await b.mkntfs(6 * MIB);
   await b.mounted((at) => {
