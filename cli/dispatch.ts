@@ -28,7 +28,7 @@ const TOOLS: Record<string, { readonly summary: string; readonly load?: Entry["l
   e2image: { summary: "as e2image of e2fsprogs", load: () => import("./native/e2image.ts") },
   o2image: { summary: "as o2image of ocfs2-tools" },
   "btrfs-image": { summary: "as btrfs-image of btrfs-progs" },
-  ntfsclone: { summary: "as ntfsclone of ntfs-3g" },
+  ntfsclone: { summary: "as ntfsclone of ntfs-3g", load: () => import("./native/ntfsclone.ts") },
   "qemu-img": { summary: "as qemu-img of QEMU", load: () => import("./native/qemu-img.ts") },
 };
 

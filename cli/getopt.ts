@@ -17,6 +17,8 @@ export interface OptionSpec {
   readonly optional?: boolean;
   /** One line for the help text; an option without it stays out of the help. */
   readonly help?: string;
+  /** True where no abbreviation is taken for it: options that a native tool's own abbreviations must not meet. */
+  readonly exact?: boolean;
 }
 
 /** One parsed item, in command line order. An error carries glibc's message without the program prefix. */
@@ -110,7 +112,7 @@ function longOption(text: string, specs: readonly OptionSpec[]): LongResult {
   const name = equals < 0 ? text : text.slice(0, equals);
   let spec = specs.find((s) => s.long === name);
   if (spec === undefined) {
-    const candidates = specs.filter((s) => s.long?.startsWith(name));
+    const candidates = specs.filter((s) => s.exact !== true && s.long?.startsWith(name));
     spec = candidates[0];
     const same = (s: OptionSpec): boolean =>
       s.key === spec!.key &&

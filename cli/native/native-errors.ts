@@ -16,15 +16,23 @@ const STRERROR: Readonly<Record<string, string>> = {
   ENODEV: "No such device",
   ENOENT: "No such file or directory",
   ENOMEDIUM: "No medium found",
+  ENOMEM: "Cannot allocate memory",
   ENOSPC: "No space left on device",
   ENOTDIR: "Not a directory",
   ENXIO: "No such device or address",
   EPERM: "Operation not permitted",
   EPIPE: "Broken pipe",
   EROFS: "Read-only file system",
+  ESPIPE: "Illegal seek",
+  EOPNOTSUPP: "Operation not supported",
   ESHORT: "Attempt to read block from filesystem resulted in short read",
   ETXTBSY: "Text file busy",
 };
+
+/** strerror(3) for an error code, or the code itself where it is not among those known here. */
+export function strerror(code: string): string {
+  return STRERROR[code] ?? code;
+}
 
 const SELF_EXPLANATORY = new Set([
   "EXT_BAD_MAGIC",

@@ -27,10 +27,12 @@ export class CommandError extends FormatError {
   readonly fault: CommandFault;
   /** The byte in the place of a command. */
   readonly command: number;
+  readonly detail: string;
   constructor(fault: CommandFault, offset: number, detail: string, command = 0) {
     super("ntfsclone command", offset, detail);
     this.fault = fault;
     this.command = command;
+    this.detail = detail;
   }
 }
 

@@ -23,6 +23,16 @@ export interface ImageHeader extends ImageGeometry {
   readonly dataOffset: number;
 }
 
+/** An image of a version that is newer than any known. */
+export class ImageVersionError extends UnsupportedError {
+  /** "11.1". */
+  readonly version: string;
+  constructor(version: string) {
+    super(`ntfsclone image: version ${version} is not known; 10.1 is the newest`);
+    this.version = version;
+  }
+}
+
 /** True where `head` starts as an image of ntfsclone does. */
 export function probeHeader(head: Uint8Array): boolean {
   return head.length >= MAGIC.length && MAGIC.every((b, i) => head[i] === b);
@@ -44,24 +54,23 @@ export function encodeHeader(geometry: ImageGeometry): Uint8Array {
 
 /**
  * Reads the header in the first bytes of an image (at least HEADER_BYTES of them, or all there are). Throws FormatError
- * for what is no image or has sizes that no volume has, UnsupportedError for a version from 11 on.
+ * for what is no image ("ENOIMAGE") or has sizes that no volume has, ImageVersionError for a version from 11 on.
  */
 export function parseHeader(b: Uint8Array): ImageHeader {
-  const fail = (at: number, detail: string): never => {
-    throw new FormatError("ntfsclone image header", at, detail);
+  const fail = (at: number, detail: string, code?: string): never => {
+    throw new FormatError("ntfsclone image header", at, detail, code);
   };
-  if (!probeHeader(b)) fail(HEADER.magic, "no magic number");
+  if (!probeHeader(b)) fail(HEADER.magic, "no magic number", "ENOIMAGE");
   const major = b[HEADER.major];
   const minor = b[HEADER.minor];
   const length = major < MAJOR ? OLD_HEADER_BYTES : HEADER_BYTES;
   if (b.length < length) fail(b.length, `ends after ${b.length} bytes, ${length} are needed`);
-  if (major > MAJOR)
-    throw new UnsupportedError(`ntfsclone image: version ${major}.${minor} is not known; 10.1 is the newest`);
+  if (major > MAJOR) throw new ImageVersionError(`${major}.${minor}`);
   const clusterSize = u32le(b, HEADER.clusterSize);
   if (clusterSize === 0 || clusterSize > MOST_CLUSTER)
     fail(HEADER.clusterSize, `cluster size ${clusterSize}, NTFS has at most ${MOST_CLUSTER}`);
-  const deviceSize = u64le(b, HEADER.deviceSize);
-  if (!isSafe(deviceSize)) fail(HEADER.deviceSize, `device size ${signed(deviceSize)}`);
+  // It only says where the last cluster ends: beyond what a number holds, nowhere.
+  const deviceSize = Math.min(u64le(b, HEADER.deviceSize), Number.MAX_SAFE_INTEGER);
   const clusters = u64le(b, HEADER.clusters);
   if (!isSafe((clusters + 1) * clusterSize)) fail(HEADER.clusters, `${signed(clusters)} clusters`);
   return {

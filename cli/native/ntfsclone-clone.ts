@@ -1,0 +1,276 @@
+import type { BlockSet } from "../../src/bytes/block-set.ts";
+import type { JobOptions } from "../../src/engine/api.ts";
+import { SelectedSource } from "../../src/engine/selected-source.ts";
+import { writeImage } from "../../src/engine/write.ts";
+import { AbortError, ImprintError, IoError } from "../../src/errors.ts";
+import {
+  type BitmapDifference,
+  compareBitmap,
+  differenceError,
+  differenceLines,
+} from "../../src/fs/ntfs/consistency.ts";
+import { NtfsError } from "../../src/fs/ntfs/errors.ts";
+import { dropBad, type InUse, inUse } from "../../src/fs/ntfs/in-use.ts";
+import { checkVersion, type NtfsVolume, openNtfs } from "../../src/fs/ntfs/volume.ts";
+import { type ImageGeometry, volumeEnd } from "../../src/image/ntfsclone/header.ts";
+import { saveImage } from "../../src/image/ntfsclone/writer.ts";
+import type { Source } from "../../src/io/source.ts";
+import { withJob } from "../commands/job.ts";
+import type { NtfscloneOptions } from "./ntfsclone-options.ts";
+import { AnnouncedTarget, type CloneOutput, checkFree, openCloneOutput } from "./ntfsclone-output.ts";
+import { PercentLines } from "./ntfsclone-progress.ts";
+import { NewSerial, NewSerialSource } from "./ntfsclone-serial.ts";
+import {
+  errorName,
+  Refusal,
+  refusal,
+  refusalOf,
+  type Say,
+  spaceLine,
+  systemRefusal,
+  volumeSizeLine,
+} from "./ntfsclone-text.ts";
+
+/** Room of the backup boot sector, as native counts it when it looks at a target's size. */
+const BACKUP_BYTES = 512;
+
+/** Clones a volume, or saves it as a special image. */
+export async function clone(o: NtfscloneOptions, output: string, say: Say): Promise<void> {
+  const source = await openSource(o.source);
+  try {
+    const volume = await openVolume(o, source);
+    sayVolume(volume, source, say);
+    const { clusters, clusterSize } = volume.boot;
+    const opened = await openCloneOutput(output, {
+      image: o.save,
+      bytes: o.save ? 0 : clusters * clusterSize + BACKUP_BYTES,
+      sources: [o.source],
+    });
+    try {
+      await withJob((job) => copy(o, output, volume, opened, say, job), { line: false });
+    } catch (error) {
+      await opened.target.abort();
+      throw failure(error, opened);
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+/** Opens the volume's file or device; refuses one that is mounted read-write. Throws Refusal. */
+export async function openSource(path: string): Promise<Source> {
+  const m = await import("../../src/node.ts");
+  const { realpathSync } = await import("node:fs");
+  try {
+    realpathSync(path === "" ? "/nonexistent/" : path);
+  } catch (error) {
+    throw systemRefusal(
+      (error as NodeJS.ErrnoException).code ?? "EIO",
+      `Failed to check '${path}' mount state`,
+    );
+  }
+  const state = m.mountState(path);
+  if (state.mounted && !state.readOnly)
+    throw refusal(`Device '${path}' is mounted read-write. You must 'umount' it first.`);
+  try {
+    return m.openFileSource(path);
+  } catch (error) {
+    if (!(error instanceof ImprintError)) throw error;
+    if (error.code === "EISDIR")
+      throw openRefusal(path, "EISDIR", "Error reading bootsector: Is a directory\n");
+    if (error.code === "ENOTSEEKABLE") throw openRefusal(path, "EINVAL", `${error.message}\n`);
+    throw openRefusal(path, error.code, "");
+  }
+}
+
+function openRefusal(path: string, code: string, library: string): Refusal {
+  const hint =
+    code === "EINVAL"
+      ? `Apparently device '${path}' doesn't have a valid NTFS. Maybe you selected\n` +
+        "the whole disk instead of a partition (e.g. /dev/hda, not /dev/hda1)?\n"
+      : "";
+  return systemRefusal(code, `Opening '${path}' as NTFS failed`, hint, library);
+}
+
+/** Opens the volume as native does, and refuses what it refuses. Throws Refusal. */
+export async function openVolume(o: NtfscloneOptions, source: Source): Promise<NtfsVolume> {
+  let volume: NtfsVolume;
+  try {
+    volume = await openNtfs(source, { strict: true });
+  } catch (error) {
+    if (error instanceof NtfsError) {
+      const library = error.nativeText === "" ? error.message : error.nativeText;
+      throw openRefusal(o.source, errorName(error.errno), `${library}\n`);
+    }
+    if (error instanceof IoError) throw openRefusal(o.source, error.code, `${error.message}\n`);
+    throw refusalOf(error);
+  }
+  if (volume.dirty && o.force === 0)
+    throw new Refusal(
+      `ERROR: Volume '${o.source}' is scheduled for a check or it was shutdown \n` +
+        "uncleanly. Please boot Windows or use the --force option to progress.\n",
+    );
+  try {
+    checkVersion(volume);
+  } catch (error) {
+    throw volumeRefusal(error);
+  }
+  return volume;
+}
+
+function sayVolume(volume: NtfsVolume, source: Source, say: Say): void {
+  const { clusters, clusterSize } = volume.boot;
+  const { major, minor } = volume.version;
+  say(`NTFS volume version: ${major}.${minor}\n`);
+  try {
+    checkVersion(volume);
+  } catch (error) {
+    throw volumeRefusal(error);
+  }
+  say(`Cluster size       : ${clusterSize} bytes\n`);
+  say(volumeSizeLine("Current volume size", clusters * clusterSize));
+  say(volumeSizeLine("Current device size", source.size));
+  if (source.size < clusters * clusterSize)
+    throw new Refusal(
+      `ERROR: Current NTFS volume size is bigger than the device size (${source.size})!\n` +
+        "Corrupt partition table or incorrect device partitioning?\n",
+    );
+}
+
+/** The clusters to take. */
+export interface Taken {
+  readonly used: InUse;
+  /** Clusters that $Bitmap marks and nothing owns, where they are to be taken as well. */
+  readonly extra: BlockSet | null;
+  /** Clusters of `used`, without bad ones and the piece behind the last. */
+  readonly count: number;
+}
+
+/** Walks the volume and compares what files own with $Bitmap. Throws Refusal. */
+export async function scan(
+  o: NtfscloneOptions,
+  volume: NtfsVolume,
+  say: Say,
+  signal: AbortSignal | undefined,
+): Promise<Taken> {
+  say("Scanning volume ...\n");
+  const last = Math.max(volume.records - 1, 0);
+  const lines = o.quiet ? null : new PercentLines(say, 0, last);
+  let used: InUse;
+  try {
+    used = await inUse(volume, {
+      ...(signal === undefined ? {} : { signal }),
+      onProgress: (done) => lines?.update(Math.min(done, last)),
+      ...(o.ignoreFsCheck
+        ? { onDuplicate: (cluster: number) => say(`Cluster ${cluster} is referenced twice!\n`) }
+        : {}),
+    });
+  } catch (error) {
+    throw volumeRefusal(error);
+  }
+  const difference = await account(volume, used, say);
+  let extra: BlockSet | null = null;
+  if (difference.total > 0) {
+    if (!o.ignoreFsCheck && o.fsCheck === "strict") throw volumeRefusal(differenceError(difference));
+    say("WARNING: The NTFS inconsistency was overruled by the --ignore-fs-check option.\n");
+    extra = difference.extra;
+  }
+  return { used, extra, count: dropBad(used) };
+}
+
+async function account(volume: NtfsVolume, used: InUse, say: Say): Promise<BitmapDifference> {
+  say("Accounting clusters ...\n");
+  try {
+    const difference = await compareBitmap(volume, used);
+    for (const line of differenceLines(difference)) say(`${line}\n`);
+    return difference;
+  } catch (error) {
+    throw volumeRefusal(error);
+  }
+}
+
+function volumeRefusal(error: unknown): unknown {
+  if (!(error instanceof NtfsError)) return error;
+  const text = error.nativeText === "" ? error.message : error.nativeText;
+  if (error.errno === 0) return refusal(text);
+  return systemRefusal(errorName(error.errno), text);
+}
+
+async function copy(
+  o: NtfscloneOptions,
+  path: string,
+  volume: NtfsVolume,
+  output: CloneOutput,
+  say: Say,
+  job: JobOptions,
+): Promise<void> {
+  const { source } = volume;
+  const { clusters, clusterSize } = volume.boot;
+  const taken = await scan(o, volume, say, job.signal);
+  const { used, extra, count } = taken;
+  say(spaceLine("", clusterSize, count, clusters));
+  if (output.kind === "file") checkFree(path, count * clusterSize);
+  if (used.bad.count > 0)
+    say(`WARNING: The disk has ${used.bad.count} or more bad sectors (hardware faults).\n`);
+  say(o.save ? "Saving NTFS to image ...\n" : "Cloning NTFS ...\n");
+  const geometry: ImageGeometry = { clusterSize, deviceSize: source.size, clusters, inUse: count };
+  const toStdout = path === "-" && !o.save;
+  const steps = toStdout ? clusters + 1 : count + 1;
+  const lines = o.quiet ? null : new PercentLines(say, 1, steps);
+  const finish = () => {
+    lines?.update(steps);
+    say("Syncing ...\n");
+  };
+  const target = new AnnouncedTarget(output.target, finish);
+  // Native puts what nothing owns before all the rest of an image, which then cannot be restored to a pipe.
+  const before = o.save && o.ignoreFsCheck && extra !== null ? [extra] : [];
+  if (extra !== null && before.length === 0) used.blocks.union(extra);
+  if (o.save) {
+    const size = await saveImage(source, [...before, used.blocks], geometry, target, {
+      onProgress(done) {
+        if (job.signal?.aborted) throw new AbortError();
+        lines?.update(done);
+      },
+    });
+    await target.commit(size);
+    return;
+  }
+  const serial = o.serial === "keep" ? null : new NewSerial(o.serial === "half", say);
+  const base = serial === null ? source : new NewSerialSource(source, serial);
+  const size = volumeEnd(geometry);
+  await writeImage(new SelectedSource(base, used.blocks, clusterSize, size), target, {
+    layout: { kind: "raw", clusterSize, guestSize: size, offset: 0 },
+    keepZero: output.kind === "device",
+    keepRest: output.kind === "device",
+    ...(job.signal === undefined ? {} : { signal: job.signal }),
+    ...(job.bulk === undefined || serial !== null ? {} : { bulk: job.bulk }),
+    onProgress(p) {
+      if (p.phase === "copy" && p.total > 0)
+        lines?.update(
+          toStdout ? Math.floor((p.done / p.total) * clusters) : Math.floor(p.done / clusterSize),
+        );
+    },
+  });
+}
+
+const FAULTY_DISK =
+  "*************************************************************************\n" +
+  "* WARNING: The disk has one or more bad sectors. This means that damage *\n" +
+  "* has occurred on the disk surface, possibly caused by deterioration of *\n" +
+  "* the physical media, manufacturing faults or other reasons. The        *\n" +
+  "* reliability of the disk may stay stable or degrade fast.              *\n" +
+  "* Use the --rescue option to efficiently save as much data as possible! *\n" +
+  "*************************************************************************\n";
+
+/** An error of a copy in native's words. */
+export function failure(error: unknown, output: CloneOutput): unknown {
+  if (error instanceof Refusal || error instanceof AbortError || !(error instanceof ImprintError))
+    return error;
+  if (error instanceof NtfsError) return volumeRefusal(error);
+  if (!(error instanceof IoError)) return refusalOf(error);
+  if (error.message.startsWith(`${output.target.label}:`)) return systemRefusal(error.code, "Write failed");
+  if (error.code === "EIO")
+    return new Refusal(`${FAULTY_DISK}ERROR: Disk is faulty, can't make full backup!`);
+  if (error.code === "ESHORT") return refusalOf(error);
+  return systemRefusal(error.code, "read_all");
+}
