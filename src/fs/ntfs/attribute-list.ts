@@ -22,11 +22,13 @@ export function parseAttributeList(
   const entries: ListEntry[] = [];
   let at = 0;
   while (at < b.length) {
-    const length = at + ALE.name <= b.length ? u16le(b, at + ALE.length) : 0;
-    const nameLength = length > 0 ? b[at + ALE.nameLength] : 0;
-    const nameOffset = length > 0 ? b[at + ALE.nameOffset] : 0;
-    // What is no entry any more may be the rest of a cluster: native stops at it too.
-    if (length < ALE.name || at + length > b.length || nameOffset + nameLength * 2 > length)
+    const there = at + ALE.instance + 2 <= b.length;
+    const length = there ? u16le(b, at + ALE.length) : 0;
+    const nameLength = there ? b[at + ALE.nameLength] : 0;
+    const nameOffset = there ? b[at + ALE.nameOffset] : 0;
+    // As native: whole units of eight bytes, of which an entry may have too few for its own fields.
+    const nameFits = nameLength === 0 || nameOffset + nameLength * 2 <= length;
+    if (length === 0 || (length & 7) !== 0 || at + length > b.length || !nameFits)
       return {
         entries,
         damage: new NtfsError(
@@ -34,7 +36,7 @@ export function parseAttributeList(
           `NTFS attribute list of record ${inode}`,
           -1,
           `an entry of ${length} bytes at ${at} of ${b.length}`,
-          { text: `Corrupt attribute list entry in inode ${inode}` },
+          { text: `Corrupt attribute list entry in MFT record ${inode}` },
         ),
       };
     entries.push({

@@ -116,7 +116,10 @@ export function parseBoot(b: Uint8Array, offset = 0): BootSector {
     );
   const recordSize = sizeOf(recordCode, clusterSize);
   const indexBlockSize = sizeOf(indexCode, clusterSize);
-  if (recordSize < 512 || recordSize > MOST_RECORD) refuse(`FILE records of ${recordSize} bytes`, "");
+  if (recordSize < 512 || recordSize > MOST_RECORD)
+    throw new NtfsError("NTFS_BAD_BOOT", "NTFS boot sector", offset, `FILE records of ${recordSize} bytes`, {
+      text: "Error reading $MFT",
+    });
   return {
     bytesPerSector,
     sectorsPerCluster,

@@ -38,6 +38,7 @@ export interface NativeWords {
 export const EIO = 5;
 export const ENOENT = 2;
 export const EINVAL = 22;
+export const ESPIPE = 29;
 export const EOPNOTSUPP = 95;
 
 /** An NTFS volume that breaks its format. */

@@ -1,7 +1,7 @@
 import { u16le, u32le } from "../../bytes/endian.ts";
 import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import { NtfsError } from "./errors.ts";
-import { FIXUP_STRIDE, MST } from "./layout.ts";
+import { FIXUP_STRIDE, MAGIC_BAAD, MST } from "./layout.ts";
 
 /**
  * A record as it was read: usable, without its magic, torn (written in part), not readable at all, or with an impossible
@@ -62,7 +62,11 @@ export function stateText(state: number): string {
   return state === RECORD_TORN ? "its update sequence does not match: written in part" : "unreadable";
 }
 
-/** The error for a record that could not be used. `at`: where it lies, bytes, or -1. */
-export function badState(state: number, structure: string, at: number): NtfsError {
-  return new NtfsError("NTFS_BAD_RECORD", structure, at, stateText(state));
+/** The error for record `number`, which begins with `magic` and could not be used. `at`: where it lies, bytes, or -1. */
+export function badState(state: number, number: number, magic: number, at: number): NtfsError {
+  // To native a torn record has the magic BAAD.
+  const seen = state === RECORD_TORN ? MAGIC_BAAD : magic;
+  return new NtfsError("NTFS_BAD_RECORD", `NTFS record ${number}`, at, stateText(state), {
+    text: state === RECORD_UNREADABLE ? "" : `Record ${number} has no FILE magic (0x${seen.toString(16)})`,
+  });
 }

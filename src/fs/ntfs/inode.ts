@@ -75,12 +75,25 @@ export async function inodeOf(parts: NtfsParts, number: number, bytes: Uint8Arra
   }
   const content = await readAttributeList(parts, list);
   const { entries, damage } = parseAttributeList(content, number);
-  const found = await collect(parts, number, own.attributes, list, entries);
-  const broken = found.damage ?? damage;
-  const data = entries.findIndex((e) => e.type === AT.data && e.name === "");
-  const reached = data < 0 ? damage === null : found.damage === null || data < found.entries;
-  if (broken !== null && !reached) throw broken;
-  return { ...head, attributes: found.attributes, damage: broken };
+  const extensions = new Extensions(parts, number, bytes, own.attributes);
+  // Native looks for the unnamed data before it enumerates anything: what fails here costs the whole inode.
+  const data = entries.find((e) => e.type > AT.data || (e.type === AT.data && e.name === ""));
+  if (data === undefined && damage !== null) throw damage;
+  if (data !== undefined && data.type === AT.data) {
+    const met = await extensions.find(data);
+    if (met instanceof NtfsError) throw met;
+    extensions.rewind();
+  }
+  const attributes: Attribute[] = [];
+  let last = -1;
+  for (const entry of entries) {
+    if (last >= 0 && last < AT.attributeList && entry.type > AT.attributeList) attributes.push(list);
+    last = entry.type;
+    const met = await extensions.find(entry);
+    if (met instanceof NtfsError) return { ...head, attributes, damage: met };
+    if (met !== null) attributes.push(met);
+  }
+  return { ...head, attributes, damage };
 }
 
 /** Bytes of the oldest kind of standard information. */
@@ -115,74 +128,96 @@ export async function readAttributeList(
   return content;
 }
 
-/** The attributes the entries name, in their order; the list itself takes its place among them. */
-async function collect(
-  parts: NtfsParts,
-  number: number,
-  own: readonly Attribute[],
-  list: Attribute,
-  entries: readonly ListEntry[],
-): Promise<{
-  readonly attributes: Attribute[];
-  /** Entries that were followed. */
-  readonly entries: number;
-  readonly damage: NtfsError | null;
-}> {
-  const attributes: Attribute[] = [];
-  const records = new Map<number, ReadonlyMap<number, Attribute>>([[number, byInstance(own)]]);
-  const mostRecords = MOST_EXTENSION_BYTES / parts.boot.recordSize;
-  let last = -1;
-  let done = 0;
-  const stop = (damage: NtfsError | null) => ({ attributes, entries: done, damage });
-  for (const entry of entries) {
-    if (last >= 0 && last < AT.attributeList && entry.type > AT.attributeList) attributes.push(list);
-    last = entry.type;
-    let known = records.get(entry.record);
-    if (known === undefined) {
-      if (records.size > mostRecords) {
-        const structure = `NTFS attribute list of record ${number}`;
-        const detail = `more than ${records.size} records`;
-        return stop(new NtfsError("NTFS_BAD_ATTRIBUTE_LIST", structure, -1, detail));
-      }
-      try {
-        const r = parts.mft.read(entry.record);
-        const bytes = r instanceof Promise ? await r : r;
-        const wrong = checkRecord(bytes, entry.record) ?? checkSequence(bytes, entry, number);
-        if (wrong !== null) return stop(wrong);
-        known = byInstance(recordAttributes(bytes, entry.record).attributes);
-      } catch (error) {
-        if (error instanceof NtfsError) return stop(error);
-        throw error;
-      }
-      records.set(entry.record, known);
-    }
-    const attribute = known.get(entry.instance);
-    if (attribute === undefined || attribute.type !== entry.type || attribute.name !== entry.name)
-      return stop(
-        new NtfsError(
-          "NTFS_BAD_ATTRIBUTE_LIST",
-          `NTFS attribute list of record ${number}`,
-          -1,
-          `attribute 0x${entry.type.toString(16)} instance ${entry.instance} is not in record ${entry.record}`,
-          { text: `Inode ${number} has corrupt attribute list` },
-        ),
-      );
-    attributes.push(attribute);
-    done++;
-  }
-  return stop(null);
-}
+/** The records of one inode, read as its attribute list leads to them. */
+class Extensions {
+  private readonly parts: NtfsParts;
+  private readonly inode: number;
+  private readonly mostRecords: number;
+  private readonly sequences = new Map<number, number>();
+  private readonly records = new Map<number, ReadonlyMap<number, Attribute> | NtfsError>();
+  private current: number;
 
-function checkSequence(bytes: Uint8Array, entry: ListEntry, inode: number): NtfsError | null {
-  const sequence = recordSequence(bytes);
-  if (entry.sequence === 0 || entry.sequence === sequence) return null;
-  return new NtfsError(
-    "NTFS_STALE_REFERENCE",
-    `NTFS attribute list of record ${inode}`,
-    -1,
-    `record ${entry.record} has sequence number ${sequence}, not ${entry.sequence}`,
-    { text: `Record ${entry.record} has wrong SeqNo (${entry.sequence} <> ${sequence})` },
-  );
+  constructor(parts: NtfsParts, inode: number, base: Uint8Array, own: readonly Attribute[]) {
+    this.parts = parts;
+    this.inode = inode;
+    this.current = inode;
+    this.mostRecords = MOST_EXTENSION_BYTES / parts.boot.recordSize;
+    this.records.set(inode, byInstance(own));
+    this.sequences.set(inode, recordSequence(base));
+  }
+
+  /** Starts anew from the base record. */
+  rewind(): void {
+    this.current = this.inode;
+  }
+
+  /**
+   * The attribute an entry stands for; null where its record has none of that instance (native goes on then); the error
+   * that ends the enumeration.
+   */
+  async find(entry: ListEntry): Promise<Attribute | null | NtfsError> {
+    let known = this.records.get(entry.record);
+    if (known === undefined) {
+      known = this.records.size > this.mostRecords ? this.tooMany() : await this.load(entry.record);
+      this.records.set(entry.record, known);
+    }
+    if (known instanceof NtfsError) return known;
+    const sequence = this.sequences.get(entry.record)!;
+    if (entry.record === this.current) {
+      if (entry.sequence !== sequence)
+        return this.stale(entry, sequence, "Found stale mft reference in attribute list!");
+    } else if (entry.record !== this.inode && entry.sequence !== 0 && entry.sequence !== sequence) {
+      const text = `Record ${entry.record} has wrong SeqNo (${entry.sequence} <> ${sequence})`;
+      return this.stale(entry, sequence, text);
+    }
+    this.current = entry.record;
+    const attribute = known.get(entry.instance);
+    if (attribute === undefined) return null;
+    if (attribute.type === entry.type && attribute.name === entry.name) return attribute;
+    return this.bad(
+      `attribute 0x${entry.type.toString(16)} instance ${entry.instance} is 0x${attribute.type.toString(16)} in record ${entry.record}`,
+    );
+  }
+
+  private async load(number: number): Promise<ReadonlyMap<number, Attribute> | NtfsError> {
+    try {
+      const r = this.parts.mft.read(number);
+      const bytes = r instanceof Promise ? await r : r;
+      const wrong = checkRecord(bytes, number);
+      if (wrong !== null) return wrong;
+      this.sequences.set(number, recordSequence(bytes));
+      return byInstance(recordAttributes(bytes, number).attributes);
+    } catch (error) {
+      if (error instanceof NtfsError) return error;
+      throw error;
+    }
+  }
+
+  private tooMany(): NtfsError {
+    return this.bad(`more than ${this.records.size} records`);
+  }
+
+  private bad(detail: string): NtfsError {
+    return new NtfsError(
+      "NTFS_BAD_ATTRIBUTE_LIST",
+      `NTFS attribute list of record ${this.inode}`,
+      -1,
+      detail,
+      {
+        text: `Corrupt attribute list entry in MFT record ${this.inode}`,
+      },
+    );
+  }
+
+  private stale(entry: ListEntry, sequence: number, text: string): NtfsError {
+    return new NtfsError(
+      "NTFS_STALE_REFERENCE",
+      `NTFS attribute list of record ${this.inode}`,
+      -1,
+      `record ${entry.record} has sequence number ${sequence}, not ${entry.sequence}`,
+      { text },
+    );
+  }
 }
 
 /** The first attribute of each instance number. */

@@ -1,3 +1,4 @@
+import { u32le } from "../../bytes/endian.ts";
 import { IoError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import { Kernel, type Slot } from "../../kernel/kernel.ts";
@@ -101,7 +102,7 @@ export class Mft {
   private pick(w: Window, number: number, i: number): Uint8Array {
     const state = w.states[i];
     if (isUsable(state)) return w.bytes.slice(i * this.recordSize, (i + 1) * this.recordSize);
-    throw badState(state, `NTFS record ${number}`, this.place(number));
+    throw badState(state, number, u32le(w.bytes, i * this.recordSize), this.place(number));
   }
 
   private load(first: number, count: number): Window | Promise<Window> {

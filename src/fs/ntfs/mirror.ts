@@ -1,10 +1,10 @@
 import { u32le } from "../../bytes/endian.ts";
 import type { BootSector } from "./boot.ts";
 import { ENOENT, NtfsError } from "./errors.ts";
-import { isUsable, removeFixup, stateText } from "./fixup.ts";
+import { badState, isUsable, removeFixup, stateText } from "./fixup.ts";
 import { type NtfsParts, readInode } from "./inode.ts";
 import { AT, FILE_MIRROR, FIRST_USER_RECORD, MAGIC_FILE, REC } from "./layout.ts";
-import { checkRecord, checkWhole } from "./record.ts";
+import { checkWhole } from "./record.ts";
 
 /** Records that $MFTMirr holds: 4, or what fits into one cluster. */
 export function mirrorRecords(boot: BootSector): number {
@@ -44,7 +44,8 @@ export async function compareMirror(parts: NtfsParts): Promise<NtfsError | null>
         return bad(`the source ends at byte ${source.size}`, "Failed to read $MFTMirr");
       const copy = mirror.subarray(i * size, (i + 1) * size);
       const state = removeFixup(copy, MAGIC_FILE);
-      if (!isUsable(state)) return bad(stateText(state), checkRecord(copy, i)?.nativeText ?? "");
+      if (!isUsable(state))
+        return bad(stateText(state), badState(state, i, u32le(copy, 0), place).nativeText);
       const used = Math.min(u32le(record, REC.inUse), size);
       for (let k = 0; k < used; k++)
         if (record[k] !== copy[k])

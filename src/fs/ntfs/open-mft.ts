@@ -1,7 +1,8 @@
+import { u32le } from "../../bytes/endian.ts";
 import type { Source } from "../../io/source.ts";
 import { parseAttributeList } from "./attribute-list.ts";
 import type { BootSector } from "./boot.ts";
-import { EINVAL, EIO, ENOENT, NtfsError } from "./errors.ts";
+import { EINVAL, EIO, ENOENT, ESPIPE, NtfsError } from "./errors.ts";
 import { badState, isUsable, removeFixup } from "./fixup.ts";
 import { readAttributeList } from "./inode.ts";
 import { AT, ATTR_COMPRESSION_MASK, ATTR_ENCRYPTED, FILE_MFT, MAGIC_FILE } from "./layout.ts";
@@ -27,18 +28,18 @@ export async function openMft(source: Source, boot: BootSector): Promise<Mft> {
   if ((r instanceof Promise ? await r : r) < record.length)
     throw bad(`the source ends at byte ${source.size}`, "", EINVAL);
   const state = removeFixup(record, MAGIC_FILE);
-  if (!isUsable(state)) throw badState(state, "NTFS record 0", at);
+  if (!isUsable(state)) throw badState(state, FILE_MFT, u32le(record, 0), at);
   const wrong = checkWhole(record, FILE_MFT);
   if (wrong !== null) throw wrong;
   const own = recordAttributes(record, FILE_MFT).attributes;
   const list = own.find((a) => a.type === AT.attributeList);
   const first = own.find((a) => isData(a));
   if (first === undefined) throw bad("it has no $DATA", "Failed to open ntfs attribute", ENOENT);
+  if (!own.some((a) => a.type === AT.standardInformation))
+    throw bad("it has no standard information", "Failed to get standard information of $MFT", ENOENT);
   const runs = checkedRuns(first, boot, bad);
   if (first.lowestVcn !== 0 || runs.length === 0)
     throw bad(`its first extent starts at cluster ${first.lowestVcn}`, DECOMPRESS);
-  if (runs[1] !== boot.mftLcn)
-    throw bad(`it starts at cluster ${runs[1]}`, "The MFT is not self-contained", ENOENT);
   const { initialized, allocated, size } = first;
   const mft = new Mft(source, boot, runs, { size, initialized });
   if (list !== undefined) await addExtents(mft, list, bad);
@@ -47,7 +48,11 @@ export async function openMft(source: Source, boot: BootSector): Promise<Mft> {
     throw bad(`${clusters} clusters for ${allocated} bytes`, "Failed to load runlist for $MFT/$DATA.");
   if (allocatedClusters(mft.runs) > boot.clusters) throw bad("it is larger than its volume");
   if (mft.mapped < LEAST_RECORDS)
-    throw bad(`sizes ${initialized}, ${size}, ${allocated}`, "Failed to open inode $MFTMirr");
+    throw bad(
+      `sizes ${initialized}, ${size}, ${allocated}`,
+      "Failed to open inode $MFTMirr",
+      mft.records < 2 ? ESPIPE : EIO,
+    );
   return mft;
 }
 
@@ -63,10 +68,12 @@ function checkedRuns(a: Attribute, boot: BootSector, bad: Refuse): Runs {
     throw bad(`flags 0x${a.flags.toString(16)}`, "Failed to open ntfs attribute");
   try {
     const runs = a.runsWithin(boot.clusterSize);
+    if (a.lowestVcn === 0 && runs.length > 0 && runs[1] !== boot.mftLcn)
+      throw bad(`it starts at cluster ${runs[1]}`, "The MFT is not self-contained", ENOENT);
     checkRuns(runs, boot.clusters, "$MFT");
     return runs;
   } catch (error) {
-    if (error instanceof NtfsError) throw bad(error.message, DECOMPRESS);
+    if (error instanceof NtfsError && error.code !== "NTFS_BAD_MFT") throw bad(error.message, DECOMPRESS);
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { ENOENT, NtfsError } from "./errors.ts";
+import { EIO, ENOENT, NtfsError } from "./errors.ts";
 import { type NtfsParts, readInode } from "./inode.ts";
 import { AT, FILE_BITMAP, FILE_ROOT, FILE_UPCASE } from "./layout.ts";
 import { compareMirror } from "./mirror.ts";
@@ -47,7 +47,7 @@ export async function checkSystemFiles(parts: NtfsParts): Promise<void> {
         `of record ${number}: ${error.message}`,
         {
           text: error.nativeText === "" ? text : error.nativeText,
-          errno: error.errno,
+          errno: number === FILE_ROOT ? EIO : error.errno,
         },
       );
     }
