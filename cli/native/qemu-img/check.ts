@@ -4,7 +4,7 @@ import { print, printError } from "../../ui/out.ts";
 import { complain, QemuError, QemuUsageError } from "./errors.ts";
 import { hostText } from "./host-text.ts";
 import { qemuJson } from "./json.ts";
-import { openImage } from "./open.ts";
+import { openEditable, openImage } from "./open.ts";
 import { checkCache, OPTION, outputKind, parseCommand } from "./options.ts";
 
 /** Exit code where a format has nothing to check. */
@@ -25,7 +25,7 @@ interface CheckArguments {
 /** qemu-img check. */
 export async function run(_program: string, args: readonly string[]): Promise<number> {
   const o = parseArguments(args);
-  return o.repair === null ? checkOnly(o) : NOT_SUPPORTED;
+  return o.repair === null ? checkOnly(o) : repair(o, o.repair);
 }
 
 function parseArguments(args: readonly string[]): CheckArguments {
@@ -83,6 +83,41 @@ async function checkOnly(o: CheckArguments): Promise<number> {
       lines.flush();
     }
     return conclude(o, opened.format, outcome, null);
+  } finally {
+    await opened.close();
+  }
+}
+
+async function repair(o: CheckArguments, mode: "leaks" | "all"): Promise<number> {
+  const { format, imageOpts, share } = o;
+  const opened = await openEditable(o.name, { format, imageOpts, share, check: true, data: false });
+  try {
+    if (opened.format !== "qcow2") throw notSupported();
+    const { repairImage } = await import("../../../src/image/qcow2/check/repair.ts");
+    const { checkImage } = await import("../../../src/image/qcow2/check/check.ts");
+    const { file } = opened;
+    const lines = new Lines();
+    const report = (line: string): void => lines.add(line);
+    try {
+      const first = repairImage(file, { repair: mode, report });
+      const { leaksFixed, corruptionsFixed } = first.result;
+      if (leaksFixed + corruptionsFixed === 0) {
+        lines.flush();
+        return conclude(o, opened.format, first, null);
+      }
+      lines.flush();
+      if (o.output === "human" && !o.quiet)
+        print(
+          "The following inconsistencies were found and repaired:\n\n" +
+            `    ${leaksFixed} leaked clusters\n    ${corruptionsFixed} corruptions\n\n` +
+            "Double checking the fixed image now...\n",
+        );
+      const second = checkImage(file, { report });
+      lines.flush();
+      return conclude(o, opened.format, second, first.result);
+    } finally {
+      lines.flush();
+    }
   } finally {
     await opened.close();
   }

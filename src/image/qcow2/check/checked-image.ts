@@ -13,7 +13,7 @@ export type CheckedFile = Pick<DurableFile, "label" | "size" | "read">;
 /** An image under check: its header, its file. Offsets and sizes in bytes. */
 export class CheckedImage {
   readonly file: CheckedFile;
-  readonly header: Qcow2Header;
+  header: Qcow2Header;
   readonly clusterSize: number;
   /** Bytes of an L2 entry. */
   readonly entryBytes: number;
@@ -26,9 +26,7 @@ export class CheckedImage {
 
   constructor(file: CheckedFile) {
     this.file = file;
-    const head = new Uint8Array(Math.min(HEADER_BYTES, file.size()));
-    const n = file.read(head, 0);
-    const b = head.subarray(0, n);
+    const b = headerBytes(file);
     this.header = parseHeader(b, { check: true });
     this.clusterSize = this.header.clusterSize;
     this.entryBytes = this.header.extendedL2 ? 16 : 8;
@@ -37,6 +35,11 @@ export class CheckedImage {
     this.snapshots = u32be(b, H.snapshots);
     this.snapshotsOffset = { high: u32be(b, H.snapshotsOffset), low: u32be(b, H.snapshotsOffset + 4) };
     this.measure();
+  }
+
+  /** Reads the header again, after it was changed. */
+  reload(): void {
+    this.header = parseHeader(headerBytes(this.file), { check: true });
   }
 
   /** Looks at the file's size again. */
@@ -54,6 +57,11 @@ export class CheckedImage {
     const n = at < this.fileSize ? this.file.read(into, at) : 0;
     into.fill(0, n);
   }
+}
+
+function headerBytes(file: CheckedFile): Uint8Array {
+  const head = new Uint8Array(Math.min(HEADER_BYTES, file.size()));
+  return head.subarray(0, file.read(head, 0));
 }
 
 /** The refcount table and blocks as they are stored. */
@@ -99,6 +107,13 @@ export class StoredRefcounts {
     const offset = this.blockOffset(i);
     if (offset === 0) into.fill(0);
     else this.image.read(into, offset);
+  }
+
+  /** Sets the offset of block `i`. */
+  put(i: number, offset: number): void {
+    this.table[2 * i] = Math.floor(offset / 0x100000000);
+    this.table[2 * i + 1] = offset % 0x100000000;
+    this.forget();
   }
 
   /** Forgets what is kept of the blocks, after one was changed. */

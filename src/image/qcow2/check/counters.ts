@@ -16,53 +16,79 @@ const WALK = {
 } as const;
 const WALK_BYTES = 64;
 
-/** A counter would not hold its count: the count has to start again with wider ones. */
-export class NarrowCounters extends Error {}
-
 /**
- * In-memory reference counts of a window of clusters, in the kernel's memory. Counters are 1, 2 or 4 bytes wide.
+ * In-memory reference counts of a window of clusters, in the kernel's memory. Counters start 1 byte wide; where counts
+ * outgrow them they get 2 or 4, and the window may get smaller for it.
  */
 export class Counters {
   readonly kernel: Kernel;
-  readonly width: 1 | 2 | 4;
-  /** Highest count that is counted to. */
-  readonly max: number;
+  /** Bytes of a counter. */
+  width: 1 | 2 | 4 = 1;
   /** First cluster of the window. */
   first = 0;
   /** Clusters in the window. */
   number = 0;
-  /** Clusters a window can have. */
-  readonly room: number;
+  private readonly highest: number;
+  private readonly clusters: number;
+  private readonly unit: number;
   private readonly slot: Slot;
   private readonly walkSlot: Slot;
   /** Table or block being looked at. */
   readonly table: Slot;
   private readonly walk: Float64Array;
-  private readonly view: Uint8Array | Uint16Array | Uint32Array;
+  private view: Uint8Array | Uint16Array | Uint32Array;
 
-  /** `clusters`: what there is to count; `max`: highest refcount; `windowBytes` bounds the counters (for tests). */
+  /**
+   * `highest`: what a refcount can be at most; `clusters`: what there is to count; windows are multiples of `unit`.
+   * `windowBytes` bounds the counters, unless a unit needs more.
+   */
   constructor(
-    width: 1 | 2 | 4,
-    max: number,
+    highest: number,
     clusters: number,
     clusterSize: number,
+    unit: number,
     windowBytes = COUNTER_BYTES,
   ) {
     this.kernel = Kernel.get();
-    this.width = width;
-    this.max = Math.min(max, 2 ** (8 * width) - 1);
-    this.room = Math.max(1, Math.min(clusters, Math.floor(windowBytes / width)));
+    this.highest = highest;
+    this.unit = unit;
+    this.clusters = Math.ceil(clusters / unit) * unit;
+    const widest = highest < 0x100 ? 1 : highest < 0x10000 ? 2 : 4;
     this.walkSlot = this.kernel.take(WALK_BYTES);
     this.table = this.kernel.take(clusterSize);
-    this.slot = this.kernel.take(this.room * width);
-    const { buffer, byteOffset } = this.slot.bytes;
+    this.slot = this.kernel.take(Math.min(this.clusters * widest, Math.max(windowBytes, unit * widest)));
     this.walk = new Float64Array(this.walkSlot.bytes.buffer, this.walkSlot.bytes.byteOffset, 8);
-    this.view =
-      width === 1
-        ? new Uint8Array(buffer, byteOffset, this.room)
-        : width === 2
-          ? new Uint16Array(buffer, byteOffset, this.room)
-          : new Uint32Array(buffer, byteOffset, this.room);
+    this.view = this.slot.bytes;
+  }
+
+  /** Highest count that is counted to with counters as wide as they are. */
+  get max(): number {
+    return Math.min(this.highest, 2 ** (8 * this.width) - 1);
+  }
+
+  /** Clusters that a window has with counters of `width` bytes. */
+  private room(width: number): number {
+    const n = Math.floor(this.slot.bytes.length / width);
+    return n >= this.clusters ? this.clusters : Math.floor(n / this.unit) * this.unit;
+  }
+
+  /** Makes the counters wider; their counts stay. Throws RangeError where they are as wide as can be. */
+  widen(): void {
+    if (this.width === 4) throw new RangeError("qcow2 check: a cluster has more than 2^32 references");
+    const before = this.view;
+    this.width = this.width === 1 ? 2 : 4;
+    this.view = this.viewed();
+    this.number = Math.min(this.number, this.room(this.width));
+    this.walk[WALK.number] = this.number;
+    // The same memory, from its end: a counter moves up or stays.
+    for (let i = this.number - 1; i >= 0; i--) this.view[i] = before[i];
+  }
+
+  private viewed(): Uint8Array | Uint16Array | Uint32Array {
+    const { buffer, byteOffset, length } = this.slot.bytes;
+    return this.width === 2
+      ? new Uint16Array(buffer, byteOffset, length >>> 1)
+      : new Uint32Array(buffer, byteOffset, length >>> 2);
   }
 
   /** Gives the memory back. */
@@ -83,14 +109,14 @@ export class Counters {
   }
 
   /** Starts a window at cluster `first`, all counts zero. `fileSize` in bytes. */
-  open(first: number, number: number, fileSize: number): void {
+  open(first: number, fileSize: number): void {
     this.first = first;
-    this.number = number;
+    this.number = this.room(this.width);
     this.walk.fill(0);
     this.walk[WALK.first] = first;
-    this.walk[WALK.number] = number;
+    this.walk[WALK.number] = this.number;
     this.walk[WALK.fileSize] = fileSize;
-    this.view.fill(0, 0, number);
+    this.view.fill(0, 0, this.number);
   }
 
   has(cluster: number): boolean {

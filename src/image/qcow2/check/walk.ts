@@ -19,7 +19,7 @@ import {
   refcountMax,
   type StoredRefcounts,
 } from "./checked-image.ts";
-import { type Counters, NarrowCounters } from "./counters.ts";
+import type { Counters } from "./counters.ts";
 import { CheckFailure, type CheckResult, hex64 } from "./result.ts";
 import type { CheckedSnapshots } from "./snapshot-table.ts";
 
@@ -82,7 +82,7 @@ export class ReferenceWalk {
     this.clusters = image.fileClusters;
   }
 
-  /** Walks everything. Throws CheckFailure, NarrowCounters, FormatError (tables without end) or IoError. */
+  /** Walks everything. Throws CheckFailure, FormatError (tables without end) or IoError. */
   run(): void {
     const { image, snapshots, counters, result } = this;
     const { header } = image;
@@ -139,8 +139,11 @@ export class ReferenceWalk {
     for (let k = Math.floor(offset / cs); k <= last; k++) {
       if (!counters.has(k)) continue;
       const n = counters.get(k);
-      if (n < counters.max) counters.set(k, n + 1);
-      else if (n < this.highest) throw new NarrowCounters();
+      if (n === counters.max && n < this.highest) {
+        counters.widen();
+        if (!counters.has(k)) continue;
+      }
+      if (n < this.highest) counters.set(k, n + 1);
       else {
         this.report(`ERROR: overflow cluster offset=0x${(k * cs).toString(16)}`);
         this.report(
