@@ -11,9 +11,12 @@ interface Command {
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   check: () => import("./qemu-img/check.ts"),
   convert: () => import("./qemu-img/convert.ts"),
+  compare: () => import("./qemu-img/compare.ts"),
   info: () => import("./qemu-img/info.ts"),
   map: () => import("./qemu-img/map.ts"),
+  resize: () => import("./qemu-img/resize.ts"),
   snapshot: () => import("./qemu-img/snapshot.ts"),
+  create: () => import("./qemu-img/create.ts"),
 };
 
 /** Commands of the native tool that are not here (yet). */
@@ -23,9 +26,7 @@ const MISSING = new Set([
   "bitmap",
   "check",
   "commit",
-  "compare",
   "convert",
-  "create",
   "dd",
   "measure",
   "rebase",

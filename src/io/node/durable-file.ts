@@ -21,6 +21,7 @@ export function durableTarget(target: InPlaceTarget): DurableFile {
 /** A file or block device of this machine that is changed in place; close it. */
 export interface OpenedDurableFile extends DurableFile {
   readonly fd: number;
+  readonly blockDevice: boolean;
   truncate(size: number): void;
   close(): void;
 }
@@ -53,6 +54,10 @@ class NodeDurableFile implements OpenedDurableFile {
     this.label = label;
     this.fixed = fixed;
     this.host = host;
+  }
+
+  get blockDevice(): boolean {
+    return this.fixed !== null;
   }
 
   size(): number {

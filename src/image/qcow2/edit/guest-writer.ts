@@ -364,6 +364,20 @@ export class GuestWriter {
     }
   }
 
+  /** Marks the whole clusters [from, to) as zeros (version 3), also where nothing lies below. Bytes, multiples of a cluster or the end. */
+  markZero(from: number, to: number): void {
+    const cs = this.clusterSize;
+    const last = Math.ceil(to / cs);
+    for (let c = from / cs; c < last; c++) {
+      const { words } = this.host.l2.own(this.tableIndex(c));
+      const p = this.word(c);
+      this.drop(words, c);
+      if (this.shape.extended) words[p + 2] = ALL;
+      else words[p + 1] = ZERO_LOW;
+      if (c % this.shape.perTable === 0) this.host.relieve();
+    }
+  }
+
   /** Zeros whole clusters of one L2 table. */
   private zeroClusters(cluster: number, n: number): void | Promise<void> {
     const { l2, header } = this.host;

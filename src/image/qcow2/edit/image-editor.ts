@@ -222,6 +222,22 @@ export class ImageEditor implements Editor {
     this.committedEnd = this.wholeEnd();
   }
 
+  /**
+   * Moves the active tables and the refcounts that lie at host offset `from` or behind to clusters before, where those are
+   * free; false where none is. The caller commits.
+   */
+  moveTables(from: number): boolean {
+    const { l2, refcounts } = this;
+    if (refcounts.lowestFree() * this.clusterSize >= from) return false;
+    for (let i = 0; i < l2.l1.length / 2; i++) {
+      if (l2.at(i) >= from && refcounts.get(l2.at(i) / this.clusterSize) === 1) l2.own(i);
+      this.relieve();
+    }
+    if (this.l1Place.at >= from) l2.l1Dirty = true;
+    refcounts.moveFrom(from);
+    return true;
+  }
+
   /** Where the file's last cluster ends. */
   private wholeEnd(): number {
     return Math.ceil(this.file.size / this.clusterSize) * this.clusterSize;

@@ -92,6 +92,12 @@ export class ImageFile {
     this.length = this.file.size();
   }
 
+  /** Makes the file `size` bytes long, cut or with a hole. */
+  resize(size: number): void {
+    if (size < this.length) this.cut(size);
+    else this.grow(size);
+  }
+
   sync(): void {
     this.file.sync();
   }

@@ -474,8 +474,15 @@ export class Refcounts {
     this.held = new BlockSet(this.limit);
   }
 
-  /** Lets the next search begin at cluster `from` or below. */
-  searchFrom(from: number): void {
-    this.next = from;
+  /** The lowest cluster that can be taken. */
+  lowestFree(): number {
+    this.next = this.nextFree(this.next);
+    return this.next;
+  }
+
+  /** Has the blocks and the table that lie at host offset `from` or behind written anew. */
+  moveFrom(from: number): void {
+    for (let k = 0; k < this.blocksUsed; k++) if (this.table[k] >= from) this.writable(k);
+    if (this.tableAt >= from) this.tableDirty = true;
   }
 }
