@@ -128,6 +128,13 @@ export class BlockSet {
     return to;
   }
 
+  /** The first block in [from, to) that is no member, or `to`. */
+  firstMissing(from: number, to: number): number {
+    const runs = new ExtentList();
+    this.runs(from, to, runs, 1);
+    return runs.count > 0 && runs.start(0) <= from ? Math.min(Math.max(runs.end(0), from), to) : from;
+  }
+
   /** Writes the members of [from, from + 8 * into.length) as a little-endian bitmap. `from` must be a multiple of 8. */
   bits(from: number, into: Uint8Array): void {
     into.fill(0);

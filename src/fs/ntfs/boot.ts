@@ -98,7 +98,13 @@ export function parseBoot(b: Uint8Array, offset = 0): BootSector {
   if (!isPowerOfTwo(bytesPerSector)) refuse(`${bytesPerSector} bytes a sector`, "");
   const sectors = i64le(b, BOOT.sectors);
   if (sectors === 0) refuse("the volume has no sectors", "Volume size is set to zero.");
-  if (sectors < 0 || !isSafe(sectors * bytesPerSector))
+  if (sectors < 0)
+    refuse(
+      `${sectors} sectors`,
+      `$MFT LCN (${mftLcn}) or $MFTMirr LCN (${mirrorLcn}) is greater than the number of clusters ` +
+        `(${exact64(b, BOOT.sectors) >> BigInt(Math.log2(sectorsPerCluster))}).`,
+    );
+  if (!isSafe(sectors * bytesPerSector))
     refuse(
       `${sectors} sectors`,
       `Failed to read last sector (${exact64(b, BOOT.sectors) - 1n})\n` +

@@ -8,6 +8,7 @@ import { type Inode, type NtfsParts, readInode } from "./inode.ts";
 import { AT, FILE_VOLUME, VI, VOLUME_DIRTY } from "./layout.ts";
 import type { Mft, RecordScan } from "./mft.ts";
 import { compareMirror } from "./mirror.ts";
+import type { FileOnClusters } from "./names.ts";
 import { openMft } from "./open-mft.ts";
 import { utf16 } from "./record.ts";
 import { checkSystemFiles } from "./strict.ts";
@@ -97,6 +98,12 @@ export class NtfsVolume implements Volume, NtfsParts {
     } finally {
       scan.close();
     }
+  }
+
+  /** The files that lie on byte ranges (from, to) of the volume; see filesOn in names.ts. */
+  async filesOn(ranges: Iterable<readonly [from: number, to: number]>): Promise<FileOnClusters[]> {
+    const { clustersOf, filesOn } = await import("./names.ts");
+    return filesOn(this, clustersOf(this, ranges));
   }
 
   /** Decides which clusters to take; see Volume.select. */

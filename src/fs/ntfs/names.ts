@@ -1,0 +1,271 @@
+import type { BlockSet } from "../../bytes/block-set.ts";
+import { u16le } from "../../bytes/endian.ts";
+import { NtfsError } from "./errors.ts";
+import { isUsable } from "./fixup.ts";
+import { inodeOf, type NtfsParts } from "./inode.ts";
+import { AT, FILE_ROOT, FN, NAMESPACE } from "./layout.ts";
+import { type Attribute, isExtension, recordAttributes, recordInUse, refNumber, utf16 } from "./record.ts";
+import { HOLE_LCN, RUN } from "./runlist.ts";
+
+/** Folders above a file that are named; what lies deeper, or in a ring, is cut off. */
+const MOST_DEPTH = 256;
+
+/** One name of a file: a hard link, or the short name beside a long one. */
+export interface FileName {
+  readonly name: string;
+  /** Record of the folder it stands in, and the sequence number that record should have. */
+  readonly parent: number;
+  readonly parentSequence: number;
+  /** 0 POSIX, 1 Win32, 2 DOS, 3 both Win32 and DOS. */
+  readonly namespace: number;
+}
+
+/** The name a $FILE_NAME attribute holds, or null where it is corrupt. */
+export function fileNameOf(attribute: Attribute): FileName | null {
+  if (attribute.nonResident) return null;
+  const at = attribute.valueOffset;
+  const { bytes: b } = attribute;
+  const length = attribute.valueLength;
+  if (length < FN.name || at + length > b.length) return null;
+  const units = b[at + FN.nameLength];
+  if (FN.name + units * 2 > length) return null;
+  return {
+    name: utf16(b, at + FN.name, units),
+    parent: refNumber(b, at + FN.parent),
+    parentSequence: u16le(b, at + FN.parentSequence),
+    namespace: b[at + FN.namespace],
+  };
+}
+
+/** The names that attributes hold, short names beside long ones left out. */
+export function longNames(attributes: readonly Attribute[]): FileName[] {
+  const names: FileName[] = [];
+  for (const a of attributes) {
+    if (a.type !== AT.fileName) continue;
+    const name = fileNameOf(a);
+    if (name !== null) names.push(name);
+  }
+  const long = names.filter((n) => n.namespace !== NAMESPACE.dos);
+  return long.length > 0 ? long : names;
+}
+
+/** Paths of files, found upwards: each folder is looked up once. */
+export class Paths {
+  private readonly parts: NtfsParts;
+  private readonly folders = new Map<number, string | null>();
+
+  constructor(parts: NtfsParts) {
+    this.parts = parts;
+  }
+
+  /**
+   * The paths of the file with these names, "/"-separated from the root; a name whose folder is gone or replaced starts
+   * with "<orphan>". Empty where it has no name.
+   */
+  async of(names: readonly FileName[]): Promise<string[]> {
+    const paths: string[] = [];
+    for (const n of names) {
+      const folder = await this.folder(n.parent, n.parentSequence);
+      paths.push(`${folder ?? "<orphan>"}/${n.name}`);
+    }
+    return paths;
+  }
+
+  /** Path of a folder without a slash at its end ("" for the root), or null where it does not lead to the root. */
+  private async folder(number: number, sequence: number): Promise<string | null> {
+    const keys: number[] = [];
+    const names: string[] = [];
+    let path: string | null = null;
+    for (let at = { parent: number, parentSequence: sequence }; ; ) {
+      if (at.parent === FILE_ROOT) {
+        path = "";
+        break;
+      }
+      const key = at.parent * 0x10000 + at.parentSequence;
+      const known = this.folders.get(key);
+      if (known !== undefined) {
+        path = known;
+        break;
+      }
+      const next = keys.length < MOST_DEPTH ? await this.nameOf(at.parent, at.parentSequence) : null;
+      // A ring of folders ends here too: what is on the way up counts as unknown.
+      this.folders.set(key, null);
+      if (next === null) break;
+      keys.push(key);
+      names.push(next.name);
+      at = next;
+    }
+    for (let i = keys.length - 1; i >= 0; i--) {
+      if (path !== null) path = `${path}/${names[i]}`;
+      this.folders.set(keys[i], path);
+    }
+    return path;
+  }
+
+  private async nameOf(number: number, sequence: number): Promise<FileName | null> {
+    try {
+      const r = this.parts.mft.read(number);
+      const bytes = r instanceof Promise ? await r : r;
+      if (!recordInUse(bytes) || isExtension(bytes)) return null;
+      const inode = await inodeOf(this.parts, number, bytes);
+      if (sequence !== 0 && inode.sequence !== sequence) return null;
+      return longNames(inode.attributes)[0] ?? null;
+    } catch (error) {
+      if (error instanceof NtfsError) return null;
+      throw error;
+    }
+  }
+}
+
+/** A file, or a part of the filesystem, that lies on some clusters. */
+export interface FileOnClusters {
+  /** Record number. */
+  readonly record: number;
+  /** Its paths: more than one for hard links. "<record 17>" where it has no name. */
+  readonly paths: readonly string[];
+  /** What of it: "" for its contents, else the stream's or the attribute's name (":stream", "$INDEX_ROOT" ...). */
+  readonly part: string;
+  /** Byte ranges of that part that lie on the clusters: (from, to), ascending. */
+  readonly ranges: readonly (readonly [from: number, to: number])[];
+}
+
+const TYPE_NAMES: ReadonlyMap<number, string> = new Map([
+  [AT.attributeList, "$ATTRIBUTE_LIST"],
+  [AT.securityDescriptor, "$SECURITY_DESCRIPTOR"],
+  [AT.indexAllocation, "$INDEX_ALLOCATION"],
+  [AT.bitmap, "$BITMAP"],
+  [AT.reparsePoint, "$REPARSE_POINT"],
+  [AT.ea, "$EA"],
+  [AT.loggedUtilityStream, "$LOGGED_UTILITY_STREAM"],
+]);
+
+/** What of a file an attribute is: "" for its contents, ":name" for a named stream, "$BITMAP" and the like. */
+export function partName(attribute: Attribute): string {
+  const { type, name } = attribute;
+  if (type === AT.data) return name === "" ? "" : `:${name}`;
+  const kind = TYPE_NAMES.get(type) ?? `attribute 0x${type.toString(16)}`;
+  return name === "" ? kind : `${kind}:${name}`;
+}
+
+/** The clusters that byte ranges (from, to) of a volume touch. */
+export function clustersOf(
+  parts: NtfsParts,
+  ranges: Iterable<readonly [from: number, to: number]>,
+): BlockSet {
+  const { clusterSize, clusters } = parts.boot;
+  const set = new BlockSet(clusters + 1);
+  for (const [from, to] of ranges) set.add(Math.floor(from / clusterSize), Math.ceil(to / clusterSize));
+  return set;
+}
+
+/**
+ * The files that lie on clusters of a set, by record number; records of files whose own $MFT records lie there are among
+ * them (part "$MFT record"). Records that cannot be read are left out.
+ */
+export async function filesOn(parts: NtfsParts, clusters: BlockSet): Promise<FileOnClusters[]> {
+  const { mft, boot } = parts;
+  const paths = new Paths(parts);
+  const found: FileOnClusters[] = [];
+  const scan = mft.scan();
+  const size = mft.recordSize;
+  try {
+    for (;;) {
+      const more = scan.next();
+      if (!(more instanceof Promise ? await more : more)) break;
+      for (let i = 0; i < scan.count; i++) {
+        if (!isUsable(scan.states[i])) continue;
+        const record = scan.bytes.subarray(i * size, (i + 1) * size);
+        if (!recordInUse(record) || isExtension(record)) continue;
+        if (!touches(record, scan.first + i, clusters)) continue;
+        await addFile(parts, scan.first + i, record.slice(), clusters, paths, found);
+      }
+    }
+  } finally {
+    scan.close();
+  }
+  return found;
+
+  function touches(record: Uint8Array, number: number, set: BlockSet): boolean {
+    // A cheap look that creates no object for a file without an attribute list that lies elsewhere.
+    const place = mft.place(number);
+    if (
+      place >= 0 &&
+      onSet(set, Math.floor(place / boot.clusterSize), Math.ceil((place + size) / boot.clusterSize))
+    )
+      return true;
+    for (const a of recordAttributes(record, number).attributes) {
+      if (a.type === AT.attributeList) return true;
+      if (a.nonResident && rangesOn(a, set, boot.clusterSize).length > 0) return true;
+    }
+    return false;
+  }
+}
+
+async function addFile(
+  parts: NtfsParts,
+  number: number,
+  bytes: Uint8Array,
+  clusters: BlockSet,
+  paths: Paths,
+  found: FileOnClusters[],
+): Promise<void> {
+  const { clusterSize } = parts.boot;
+  let attributes: readonly Attribute[];
+  try {
+    attributes = (await inodeOf(parts, number, bytes)).attributes;
+  } catch (error) {
+    if (!(error instanceof NtfsError)) throw error;
+    return;
+  }
+  const byPart = new Map<string, [number, number][]>();
+  const records = new Set([number]);
+  for (const a of attributes) {
+    records.add(a.record);
+    if (!a.nonResident) continue;
+    const ranges = rangesOn(a, clusters, clusterSize);
+    if (ranges.length > 0) byPart.set(partName(a), [...(byPart.get(partName(a)) ?? []), ...ranges]);
+  }
+  for (const record of records) {
+    const at = parts.mft.place(record);
+    const size = parts.mft.recordSize;
+    if (at >= 0 && onSet(clusters, Math.floor(at / clusterSize), Math.ceil((at + size) / clusterSize)))
+      byPart.set("$MFT record", [...(byPart.get("$MFT record") ?? []), [record * size, (record + 1) * size]]);
+  }
+  if (byPart.size === 0) return;
+  const named = await paths.of(longNames(attributes));
+  for (const [part, ranges] of byPart)
+    found.push({
+      record: number,
+      paths: named.length > 0 ? named : [`<record ${number}>`],
+      part,
+      ranges: ranges.sort((a, b) => a[0] - b[0]),
+    });
+}
+
+function onSet(set: BlockSet, from: number, to: number): boolean {
+  return set.firstMember(from, to) < to;
+}
+
+/** Byte ranges of an attribute's extent that lie on clusters of the set; none where its run list is corrupt. */
+function rangesOn(attribute: Attribute, set: BlockSet, clusterSize: number): [number, number][] {
+  const ranges: [number, number][] = [];
+  try {
+    const { runs } = attribute;
+    for (let i = 0; i < runs.length; i += RUN) {
+      const [vcn, lcn, length] = runs.subarray(i, i + RUN);
+      if (lcn === HOLE_LCN) continue;
+      const end = Math.min(lcn + length, set.limit);
+      for (let at = set.firstMember(lcn, end); at < end; ) {
+        const stop = set.firstMissing(at, end);
+        const from = (vcn + at - lcn) * clusterSize;
+        const last = ranges[ranges.length - 1];
+        if (last !== undefined && last[1] === from) last[1] = (vcn + stop - lcn) * clusterSize;
+        else ranges.push([from, (vcn + stop - lcn) * clusterSize]);
+        at = set.firstMember(stop, end);
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof NtfsError)) throw error;
+  }
+  return ranges;
+}
