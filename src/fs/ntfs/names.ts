@@ -1,4 +1,4 @@
-import type { BlockSet } from "../../bytes/block-set.ts";
+import { BlockSet } from "../../bytes/block-set.ts";
 import { u16le } from "../../bytes/endian.ts";
 import { NtfsError } from "./errors.ts";
 import { isUsable } from "./fixup.ts";
