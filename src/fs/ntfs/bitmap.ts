@@ -17,17 +17,18 @@ export async function openBitmap(parts: NtfsParts): Promise<Stream> {
 }
 
 /**
- * Bytes of $Bitmap that are looked at: one bit for each cluster and one for the piece after the last. Throws
- * NTFS_BITMAP_TOO_SMALL where it has fewer.
+ * Bytes of $Bitmap that are looked at: one bit for each cluster and, where it has one, one for the piece after the last.
+ * Throws NTFS_BITMAP_TOO_SMALL where it lacks bits of clusters.
  */
 export function bitmapBytes(parts: NtfsParts, stream: Stream): number {
-  const wanted = Math.ceil((parts.boot.clusters + 1) / 8);
+  const { clusters } = parts.boot;
+  const wanted = Math.ceil(clusters / 8);
   if (stream.size < wanted)
     throw new NtfsError("NTFS_BITMAP_TOO_SMALL", "$Bitmap", -1, `${stream.size} bytes of ${wanted}`, {
       text: `$Bitmap size is smaller than expected (${stream.size} < ${wanted})`,
       errno: 0,
     });
-  return wanted;
+  return Math.min(stream.size, Math.ceil((clusters + 1) / 8));
 }
 
 /** Hands over $Bitmap's first `length` bytes, a piece at a time; `bytes` holds until `use` returns. */
