@@ -110,7 +110,7 @@ function headerText({ header: h }: ImageStream): string {
     volumeSizeLine("Image volume size      ", h.clusters * h.clusterSize) +
     `Image device size      : ${h.deviceSize} bytes\n` +
     spaceLine("    ", h.clusterSize, h.inUse, h.clusters) +
-    `Offset to image data   : ${h.dataOffset} (0x${h.dataOffset.toString(16)}) bytes\n`
+    `Offset to image data   : ${h.statedOffset} (0x${h.statedOffset.toString(16)}) bytes\n`
   );
 }
 

@@ -21,6 +21,8 @@ export interface ImageHeader extends ImageGeometry {
   readonly minor: number;
   /** Byte of the image where the commands begin. */
   readonly dataOffset: number;
+  /** The same as the header says it, which may be too small; versions before 10 do not say. */
+  readonly statedOffset: number;
 }
 
 /** An image of a version that is newer than any known. */
@@ -60,6 +62,7 @@ export function parseHeader(b: Uint8Array): ImageHeader {
   const fail = (at: number, detail: string, code?: string): never => {
     throw new FormatError("ntfsclone image header", at, detail, code);
   };
+  if (b.length < MAGIC.length) fail(b.length, `ends after ${b.length} bytes, ${HEADER_BYTES} are needed`);
   if (!probeHeader(b)) fail(HEADER.magic, "no magic number", "ENOIMAGE");
   const major = b[HEADER.major];
   const minor = b[HEADER.minor];
@@ -72,21 +75,23 @@ export function parseHeader(b: Uint8Array): ImageHeader {
   // It only says where the last cluster ends: beyond what a number holds, nowhere.
   const deviceSize = Math.min(u64le(b, HEADER.deviceSize), Number.MAX_SAFE_INTEGER);
   const clusters = u64le(b, HEADER.clusters);
-  if (!isSafe((clusters + 1) * clusterSize)) fail(HEADER.clusters, `${signed(clusters)} clusters`);
+  if (!isSafe((clusters + 1) * clusterSize)) fail(HEADER.clusters, `${signed(b, HEADER.clusters)} clusters`);
+  const statedOffset = major < MAJOR ? DATA_OFFSET : u32le(b, HEADER.dataOffset);
   return {
     major,
     minor,
     clusterSize,
     deviceSize,
     clusters,
-    inUse: signed(u64le(b, HEADER.inUse)),
-    dataOffset: major < MAJOR ? length : Math.max(length, u32le(b, HEADER.dataOffset)),
+    inUse: signed(b, HEADER.inUse),
+    dataOffset: major < MAJOR ? length : Math.max(length, statedOffset),
+    statedOffset,
   };
 }
 
-/** A 64-bit field as signed, to the precision of a number. */
-function signed(v: number): number {
-  return v >= 2 ** 63 ? v - 2 ** 64 : v;
+/** A signed 64-bit field. */
+function signed(b: Uint8Array, at: number): number {
+  return (u32le(b, at + 4) | 0) * 0x100000000 + u32le(b, at);
 }
 
 /** Bytes of the volume with the backup boot sector, as a clone of it has them. */
