@@ -8,6 +8,7 @@ export { extInodes } from "./ext-inode";
 export { ntfsFix, ntfsUnfix } from "./fixup";
 export { scrambleNames } from "./names";
 export { ntfsRecords } from "./ntfs-records";
+export { ntfsOwners, ntfsWipeIndex, ntfsWipeRecords } from "./ntfs-wipe";
 export { dropCommands, readCommands, writeCommands } from "./ntfsclone";
 export { fillBe64, fillRefcounts } from "./qcow2";
 export {

@@ -91,6 +91,35 @@ export interface KernelExports {
     limit: number,
     into: number,
   ): number;
+  /** See assembly/ntfs-wipe.ts, also for those that follow. */
+  ntfsWipeRecords(
+    at: number,
+    recordSize: number,
+    count: number,
+    first: number,
+    flags: number,
+    scratch: number,
+    counters: number,
+  ): void;
+  ntfsWipeIndex(
+    at: number,
+    blockSize: number,
+    count: number,
+    bitmap: number,
+    bits: number,
+    bit: number,
+    listedOnly: number,
+    scratch: number,
+    counters: number,
+  ): void;
+  ntfsOwners(
+    at: number,
+    recordSize: number,
+    count: number,
+    states: number,
+    apart: number,
+    into: number,
+  ): number;
   /** See assembly/names.ts. */
   scrambleNames(at: number, blockSize: number, blocks: number, counters: number): number;
   /** See assembly/dirhash.ts. */
