@@ -30,7 +30,11 @@ await esbuild.build({
   platform: "node",
   minifySyntax: true,
   external: ["koffi", "pako", "zstd-codec"],
-  entryPoints: { node: "src/node.ts", "bulk-worker": "src/node/bulk-worker.ts" },
+  entryPoints: {
+    node: "src/node.ts",
+    "bulk-worker": "src/node/bulk-worker.ts",
+    "compress-worker": "src/node/compress-worker.ts",
+  },
   outdir: "dist",
 });
 await buildCommandLine();
@@ -108,6 +112,7 @@ async function buildCommandLine() {
       main: "cli/main.ts",
       ...Object.fromEntries(tools.map((t) => [t, `cli/bin/${t}.ts`])),
       "bulk-worker": "src/node/bulk-worker.ts",
+      "compress-worker": "src/node/compress-worker.ts",
     },
     outdir: "dist/cli",
   });

@@ -6,6 +6,7 @@ import { zstdFrames } from "./zstd-frame.ts";
 type Pako = typeof import("pako");
 
 interface ZstdSimple {
+  compress(bytes: Uint8Array, level: number): Uint8Array | null | undefined;
   decompress(bytes: Uint8Array): Uint8Array | null | undefined;
 }
 interface ZstdStreaming {
@@ -99,3 +100,27 @@ export const portableCodecs: Codecs = {
   zstd: (input, size) =>
     zstd === null ? loadZstd().then((z) => zstdWith(z, input, size)) : zstdWith(zstd, input, size),
 };
+
+/**
+ * Compresses `input` as one Zstandard frame that states its size. Throws FormatError where the codec's fixed memory does
+ * not do for it.
+ */
+export async function zstdCompressor(level: number): Promise<(input: Uint8Array) => Uint8Array> {
+  const codec = zstd ?? (await loadZstd());
+  return (input) => {
+    let out: Uint8Array | null | undefined;
+    try {
+      out = codec.simple.compress(input, level);
+    } catch (e) {
+      throw new FormatError(ZSTD_FRAME, -1, e instanceof Error ? e.message : String(e));
+    }
+    if (out == null) throw new FormatError(ZSTD_FRAME, -1, `${input.length} bytes could not be compressed`);
+    return out;
+  };
+}
+
+/** Compresses `input` as one raw deflate stream, byte for byte as zlib before 1.2.14 does. */
+export async function identicalDeflater(options: DeflateOptions): Promise<(input: Uint8Array) => Uint8Array> {
+  const p = pako ?? (await loadPako());
+  return (input) => deflateWith(p, input, options);
+}

@@ -68,6 +68,8 @@ export type PackerSpec =
       /** Name of the file that holds the data, at the guest's own offsets. */
       readonly dataFile?: string | null;
       readonly rawDataFile?: boolean;
+      /** The file ends with a whole sector of 512 bytes. */
+      readonly wholeSectors?: boolean;
     };
 
 /** Which sectors an exact copy stores; units of 512 bytes. */
@@ -89,6 +91,16 @@ export interface ByteRequests {
    * several may share a cluster.
    */
   request(from: number, to: number, out: WriteList): void;
+  /**
+   * Places the guest cluster `guest`, compressed to `size` bytes (fewer than a cluster has); returns the byte of the image
+   * where they go. For one thread only.
+   */
+  compressed(guest: number, size: number, out: WriteList): number;
+  /**
+   * Makes the clusters (or subclusters) of the guest bytes [from, to) read as zeros; whole ones, the last one of the disk
+   * excepted. Version 3 only.
+   */
+  zero(from: number, to: number, out: WriteList): void;
   /** Hands on the entries of the requests since the last call: at the end of each turn. */
   flush(out: WriteList): void;
 }

@@ -1,52 +1,64 @@
-import type { NewQcow2 } from "../../../src/engine/requests/new-image.ts";
+import type { Qcow2CreateOptions } from "../../../src/image/qcow2/create/options.ts";
+import { print } from "../../ui/out.ts";
 import type { ConvertSettings } from "./convert-options.ts";
-import { QemuError } from "./errors.ts";
-import { parseOptionList } from "./keyval.ts";
+import {
+  createFormat,
+  createOptionsHelp,
+  qcow2Options,
+  type RawCreateOptions,
+  rawOptions,
+  readCreateOptions,
+  setSize,
+  setText,
+  textOf,
+} from "./create-options.ts";
+import { Finished, QemuError } from "./errors.ts";
+import { wantsHelp } from "./keyval.ts";
 
-/** A raw image to be made. */
-export interface NewRaw {
-  readonly format: "raw";
-  readonly preallocation: "off" | "falloc" | "full";
+/** The image that a conversion makes. */
+export type NewImage =
+  | { readonly format: "raw"; readonly options: RawCreateOptions }
+  | { readonly format: "qcow2"; readonly options: Qcow2CreateOptions };
+
+/** Prints the options of the output's format where -o asks for them, and ends the command. */
+export function helpWithOptions(s: ConvertSettings): void {
+  if (s.options === null || !wantsHelp(s.options)) return;
+  if (s.outputFormat === null) throw new QemuError("Option help requires a format be specified");
+  print(createOptionsHelp(createFormat(s.outputFormat), s.target !== null));
+  throw new Finished(0);
 }
 
-export type NewImage = NewRaw | ({ readonly format: "qcow2" } & NewQcow2);
-
-/** PROVISIONAL: replaced by create-options.ts. */
+/** What the command line says of the new image, for a disk of `size` bytes. Throws QemuError, in native's order. */
 export function newImage(s: ConvertSettings, size: number): NewImage {
-  const str = (name: string) => ({ name, type: "string", help: "" }) as const;
-  const list = parseOptionList(s.options ?? "", [
-    str("compat"),
-    str("backing_file"),
-    str("backing_fmt"),
-    str("compression_type"),
-    str("data_file"),
-    str("preallocation"),
-    { name: "cluster_size", type: "size", help: "" },
-    { name: "size", type: "size", help: "" },
-    { name: "refcount_bits", type: "number", help: "" },
-    { name: "extended_l2", type: "bool", help: "" },
-    { name: "lazy_refcounts", type: "bool", help: "" },
-    { name: "data_file_raw", type: "bool", help: "" },
-  ]);
-  const text = (n: string) => list.get(n)?.text ?? null;
-  const on = (n: string) => list.get(n)?.value === true;
-  if (s.outputFormat === "raw")
-    return { format: "raw", preallocation: (text("preallocation") ?? "off") as "off" };
-  if (s.outputFormat !== "qcow2") throw new QemuError(`Unknown file format '${s.outputFormat}'`);
-  const backingFile = s.backing ?? text("backing_file");
-  return {
-    format: "qcow2",
-    size,
-    version: text("compat") === "0.10" || text("compat") === "v2" ? 2 : 3,
-    clusterSize: Number(list.get("cluster_size")?.value ?? 65536),
-    refcountBits: Number(list.get("refcount_bits")?.value ?? 16),
-    compressionType: text("compression_type") === "zstd" ? 1 : 0,
-    extendedL2: on("extended_l2"),
-    lazyRefcounts: on("lazy_refcounts"),
-    dataFile: text("data_file"),
-    rawDataFile: on("data_file_raw"),
-    preallocation: (text("preallocation") ?? "off") as "off",
-    backingFile,
-    backingFormat: backingFile === null ? null : (s.backingFormat ?? text("backing_fmt")),
-  };
+  const format = createFormat(s.outputFormat!);
+  const values = readCreateOptions(format, s.options);
+  setSize(values, BigInt(size));
+  if (s.backing !== null) {
+    if (format === "raw") throw new QemuError("Backing file not supported for file format 'raw'");
+    setText(values, "backing_file", s.backing);
+  }
+  if (s.backingFormat !== null) {
+    if (format === "raw") throw new QemuError("Backing file format not supported for file format 'raw'");
+    setText(values, "backing_fmt", s.backingFormat);
+  }
+  const backing = textOf(values, "backing_file");
+  if (backing !== null) {
+    if (s.sources.length > 1)
+      throw new QemuError(
+        "Having a backing file for the target makes no sense when concatenating multiple input images",
+      );
+    if (textOf(values, "backing_fmt") === null)
+      throw new QemuError("Use of backing file requires explicit backing format");
+  }
+  if (s.compressed) {
+    if (format === "raw") throw new QemuError("Compression not supported for this file format");
+    if (values.get("encryption")?.value === true || textOf(values, "encrypt.format") !== null)
+      throw new QemuError("Compression and encryption not supported at the same time");
+    if ((textOf(values, "preallocation") ?? "off") !== "off")
+      throw new QemuError("Compression and preallocation not supported at the same time");
+  }
+  const prefix = `${s.target}: error while converting ${format}: `;
+  return format === "raw"
+    ? { format, options: rawOptions(values, size, prefix) }
+    : { format, options: qcow2Options(values, size, prefix) };
 }

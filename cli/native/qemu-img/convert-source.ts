@@ -14,6 +14,8 @@ export interface ConvertInput {
   readonly sectors: number;
   /** Paths of all files that are read. */
   readonly paths: readonly string[];
+  /** The bytes of the host files are the disk's: they can be copied in bulk. */
+  readonly bulk: boolean;
   close(): Promise<void>;
 }
 
@@ -48,7 +50,8 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
     const sectors = disks.reduce((sum, d) => sum + Math.ceil(d.size / 512), 0);
     const disk = disks.length === 1 ? disks[0] : new Concatenated(disks);
     const paths = chains.flatMap((c) => c.layers.map((l) => l.path));
-    return { chains, disk, sectors, paths, close };
+    const bulk = chains.every((c, i) => c.image !== null || disks[i] === c.file);
+    return { chains, disk, sectors, paths, bulk, close };
   } catch (error) {
     await close();
     throw error;

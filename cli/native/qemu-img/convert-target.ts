@@ -1,48 +1,68 @@
 import { fstatSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { IoError, RefusedError } from "../../../src/errors.ts";
 import type { Target } from "../../../src/io/target.ts";
 import { errorText, QemuError } from "./errors.ts";
+import { type NewFile, openNewFile } from "./new-file.ts";
 
 /** Names of standard output. */
 const STDOUT = new Set(["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]);
 
 /** True where the output goes front to back. */
 export function isStream(name: string): boolean {
-  if (STDOUT.has(name)) return true;
+  if (name === "-") return true;
+  if (STDOUT.has(name)) return !fstatSync(1).isBlockDevice();
   const st = statSync(name, { throwIfNoEntry: false });
-  return st !== undefined && (st.isFIFO() || st.isCharacterDevice());
+  return st !== undefined && (st.isFIFO() || st.isCharacterDevice() || st.isSocket());
+}
+
+/** Opens standard output or a pipe. */
+export async function openStream(name: string, format: string): Promise<Target> {
+  const { openSequentialTarget, openStdoutTarget } = await import("../../../src/io/node/stdout-target.ts");
+  if (STDOUT.has(name)) return openStdoutTarget();
+  try {
+    return openSequentialTarget(name);
+  } catch (error) {
+    if (error instanceof IoError)
+      throw new QemuError(
+        `${name}: error while converting ${format}: Could not create '${name}': ${errorText(error)}`,
+      );
+    throw error;
+  }
+}
+
+/** A temporary file for what has to be whole before it can go front to back. */
+export async function openSpool(): Promise<NewFile> {
+  return openNewFile(join(tmpdir(), "imprint-output"));
 }
 
 /**
- * Opens what a new image is written to: a file that appears under its name when it is complete, a block device in place,
- * standard output or a pipe front to back. `sources`: files that are read meanwhile. Throws QemuError with native's text.
+ * Opens what a new image is written to: a file that appears under its name when it is complete, or a block device in
+ * place. `sources`: files that are read meanwhile. Throws QemuError with native's text; `file` is what is made of `name`.
  */
 export async function openNewTarget(
   name: string,
   format: string,
   sources: readonly string[],
-): Promise<Target> {
+  file = name,
+): Promise<NewFile> {
   const failed = (text: string): QemuError =>
     new QemuError(`${name}: error while converting ${format}: ${text}`);
-  const { checkTarget, createFileTarget, openInPlaceTarget, openSequentialTarget, openStdoutTarget } =
-    await import("../../../src/node.ts");
+  const { checkTarget } = await import("../../../src/io/node/safety.ts");
+  const protocol = /^([^/:]+):/.exec(file)?.[1];
+  if (protocol !== undefined && protocol !== "file") throw new QemuError(`Unknown protocol '${protocol}'`);
+  const path = protocol === undefined ? file : file.slice("file:".length).replace(/^\/\/(?=\/)/, "");
   try {
-    if (STDOUT.has(name)) {
-      if (fstatSync(1).isFile() && name !== "-") return createFileTarget(`/proc/self/fd/1`);
-      return openStdoutTarget();
-    }
-    const path = name.startsWith("file:") ? name.slice(5) : name;
     if (path === "") throw failed("Could not create '': No such file or directory");
-    const { kind } = checkTarget(path, { sources });
-    if (kind === "stream") return openSequentialTarget(path);
-    if (kind === "device") return openInPlaceTarget(path);
-    return createFileTarget(path, { mode: 0o644 });
+    checkTarget(path, { sources });
+    return openNewFile(path);
   } catch (error) {
     if (error instanceof RefusedError && error.code === "ESAMEFILE")
-      throw failed(`Failed to get "write" lock\nIs another process using the image [${name}]?`);
+      throw failed(`Failed to get "write" lock\nIs another process using the image [${file}]?`);
     if (error instanceof RefusedError && error.code === "EISDIR")
-      throw failed(`Could not create '${name}': Is a directory`);
-    if (error instanceof IoError) throw failed(`Could not create '${name}': ${errorText(error)}`);
+      throw failed(`Could not create '${file}': Is a directory`);
+    if (error instanceof IoError) throw failed(`Could not create '${file}': ${errorText(error)}`);
     if (error instanceof RefusedError) throw failed(error.message);
     throw error;
   }

@@ -1,6 +1,5 @@
 import { withJob } from "../../commands/job.ts";
-import { newImage } from "./convert-create.ts";
-import { runConversion } from "./convert-job.ts";
+import { helpWithOptions, newImage } from "./convert-create.ts";
 import { checkCombination, convertSettings } from "./convert-options.ts";
 import { openInput } from "./convert-source.ts";
 import { QemuProgress } from "./progress.ts";
@@ -8,13 +7,20 @@ import { QemuProgress } from "./progress.ts";
 /** qemu-img convert. */
 export async function run(_program: string, args: readonly string[]): Promise<number> {
   const settings = convertSettings(args);
+  helpWithOptions(settings);
   checkCombination(settings);
   const progress = new QemuProgress(settings.progress && !settings.quiet);
   try {
     const input = await openInput(settings);
     try {
-      const image = settings.noCreate ? null : newImage(settings, input.sectors * 512);
-      await withJob((options) => runConversion(settings, input, image, progress, options), { line: false });
+      if (settings.noCreate) {
+        const { convertIntoExisting } = await import("./convert-existing.ts");
+        await withJob((job) => convertIntoExisting(settings, input, progress, job), { line: false });
+      } else {
+        const image = newImage(settings, input.sectors * 512);
+        const { convertIntoNew } = await import("./convert-new.ts");
+        await withJob((job) => convertIntoNew(settings, input, image, progress, job), { line: false });
+      }
       progress.update(1, 1);
     } finally {
       await input.close();

@@ -47,14 +47,18 @@ export async function copyRequests(job: RequestJob): Promise<void> {
   let done = 0;
   try {
     for (;;) {
-      const more = await failing("status", iterations, () => iterations.next());
-      if (!more) return;
+      const r = atStep(
+        "status",
+        () => iterations.next(),
+        () => (iterations.sector + iterations.count) * SECTOR,
+      );
+      if (!(typeof r === "boolean" ? r : await r)) return;
       const { sector, state, count } = iterations;
       const at = sector * SECTOR;
       const length = count * SECTOR;
       if (state === HOLE) continue;
       if (state !== DATA && !rules.zerosToo) {
-        if (sink.zero !== null) await write(at, () => sink.zero!(at, length));
+        if (sink.zero !== null) await atStep("write", () => sink.zero!(at, length), at);
       } else {
         const bytes = slot.bytes.subarray(0, length);
         if (state !== DATA) bytes.fill(0);
@@ -62,7 +66,7 @@ export async function copyRequests(job: RequestJob): Promise<void> {
           const r = read(job, bytes, at);
           if (r !== null) await r;
         }
-        if (exact === null || exact.least === 0) await write(at, () => sink.write(bytes, at));
+        if (exact === null || exact.least === 0) await atStep("write", () => sink.write(bytes, at), at);
         else {
           const pairs = kernel.storedSectors(slot.at, count, sector, exact.least, exact.alignment);
           const runs = kernel.out.slice(0, pairs * 2);
@@ -70,10 +74,10 @@ export async function copyRequests(job: RequestJob): Promise<void> {
           for (let i = 0; i <= pairs; i++) {
             const from = i < pairs ? runs[2 * i] * SECTOR : length;
             if (from > next && sink.zero !== null)
-              await write(at + next, () => sink.zero!(at + next, from - next));
+              await atStep("write", () => sink.zero!(at + next, from - next), at + next);
             if (i === pairs) break;
             next = from + runs[2 * i + 1] * SECTOR;
-            await write(at + from, () => sink.write(bytes.subarray(from, next), at + from));
+            await atStep("write", () => sink.write(bytes.subarray(from, next), at + from), at + from);
           }
         }
         done += length;
@@ -89,23 +93,21 @@ export async function copyRequests(job: RequestJob): Promise<void> {
   }
 }
 
-async function failing<T>(step: "status", iterations: Iterations, work: () => T | Promise<T>): Promise<T> {
-  try {
-    const r = work();
-    return r instanceof Promise ? await r : r;
-  } catch (error) {
-    if (error instanceof AbortError) throw error;
-    throw new RequestError(step, (iterations.sector + iterations.count) * SECTOR, error);
-  }
-}
-
-async function write(at: number, work: () => void | Promise<void>): Promise<void> {
-  try {
-    const r = work();
-    if (r instanceof Promise) await r;
-  } catch (error) {
+/** Runs one step; what fails in it becomes a RequestError at byte `at` of the disk. */
+export function atStep<T>(
+  step: RequestError["step"],
+  work: () => T | Promise<T>,
+  at: number | (() => number),
+): T | Promise<T> {
+  const failed = (error: unknown): never => {
     if (error instanceof AbortError || error instanceof RequestError) throw error;
-    throw new RequestError("write", at, error);
+    throw new RequestError(step, typeof at === "number" ? at : at(), error);
+  };
+  try {
+    const r = work();
+    return r instanceof Promise ? r.catch(failed) : r;
+  } catch (error) {
+    return failed(error);
   }
 }
 

@@ -1,32 +1,22 @@
 import type { ExactRules, PackerSpec } from "../../image/packer.ts";
+import { type Qcow2CreateOptions, sectorSize } from "../../image/qcow2/create/options.ts";
 
-/** A QCOW2 image to be made. Sizes in bytes. */
-export interface NewQcow2 {
-  readonly size: number;
-  readonly version: 2 | 3;
-  readonly clusterSize: number;
-  readonly refcountBits: number;
-  readonly compressionType: 0 | 1;
-  readonly extendedL2: boolean;
-  readonly lazyRefcounts: boolean;
-  readonly dataFile: string | null;
-  readonly rawDataFile: boolean;
-  readonly preallocation: "off" | "metadata" | "falloc" | "full";
-  readonly backingFile: string | null;
-  readonly backingFormat: string | null;
-}
-
-/** The layout of a new image for requests cut by these rules. */
-export function layoutOfNew(image: NewQcow2, exact: ExactRules): Extract<PackerSpec, { kind: "qemu" }> {
+/** The layout of a new image for requests cut by these rules. `compressed`: some of them will be. */
+export function layoutOfNew(
+  image: Qcow2CreateOptions,
+  exact: ExactRules,
+  compressed: boolean,
+): Extract<PackerSpec, { kind: "qemu" }> {
   return {
     kind: "qemu",
     clusterSize: image.clusterSize,
-    guestSize: image.size,
+    guestSize: sectorSize(image.size),
     version: image.version,
     refcountOrder: Math.log2(image.refcountBits),
     backingFile: image.backingFile,
     backingFormat: image.backingFormat,
     exact,
+    wholeSectors: compressed,
     compressionType: image.compressionType,
     extendedL2: image.extendedL2,
     lazyRefcounts: image.lazyRefcounts,

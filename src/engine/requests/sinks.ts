@@ -1,6 +1,7 @@
 import { ImprintError } from "../../errors.ts";
 import type { Packer, WriteList } from "../../image/packer.ts";
 import type { Target } from "../../io/target.ts";
+import type { CompressedSink } from "./copy-compressed.ts";
 import type { RequestSink } from "./sink.ts";
 
 /** A raw disk. `zeroed`: what is not written reads as zeros. */
@@ -17,6 +18,8 @@ export class PackedWrites implements WriteList {
   /** The bytes that are being placed, and their first byte on the disk. */
   bytes: Uint8Array = new Uint8Array(0);
   guest = 0;
+  /** Where the data end so far, bytes of the data file. */
+  dataEnd = 0;
   private readonly image: Target;
   private readonly disk: Target;
   private pending: Promise<void> | null = null;
@@ -29,11 +32,17 @@ export class PackedWrites implements WriteList {
 
   data(guest: number, at: number, length: number): void {
     const from = guest - this.guest;
+    this.dataEnd = Math.max(this.dataEnd, at + length);
     this.put(this.disk, this.bytes.subarray(from, from + length), at);
   }
 
   meta(at: number, bytes: Uint8Array): void {
     this.put(this.image, this.pending === null && this.image.host !== undefined ? bytes : bytes.slice(), at);
+  }
+
+  /** Bytes that were placed as they are. */
+  stream(bytes: Uint8Array, at: number): void {
+    this.put(this.image, bytes, at);
   }
 
   /** What is still being written. */
@@ -54,7 +63,7 @@ export class PackedWrites implements WriteList {
 }
 
 /** A new QCOW2 image without a backing file. `disk`: the data file, where there is one. */
-export function packedSink(packer: Packer, image: Target, disk?: Target): RequestSink {
+export function packedSink(packer: Packer, image: Target, disk?: Target): CompressedSink {
   const { exact } = packer;
   if (exact === undefined) throw new ImprintError("EINTERNAL", "the layout does not take requests");
   const out = new PackedWrites(image, disk);
@@ -66,7 +75,14 @@ export function packedSink(packer: Packer, image: Target, disk?: Target): Reques
       exact.flush(out);
       return out.settled();
     },
+    writeCompressed(stream, at) {
+      const to = exact.compressed(at / packer.clusterSize, stream.length, out);
+      out.stream(stream, to);
+      exact.flush(out);
+      return out.settled();
+    },
     zero: null,
+    dataEnd: () => out.dataEnd,
     async finish() {
       const size = packer.finish(out);
       await out.settled();

@@ -264,7 +264,7 @@ export class QemuPacker implements StreamablePacker {
   private takeBytes(size: number): number {
     const { array: s, scalars, space } = this;
     const cs = this.clusterSize;
-    const most = 2 ** 2 ** this.spec.refcountOrder - 1;
+    const most = 2 ** (2 ** this.spec.refcountOrder) - 1;
     let at = s[scalars + FREE_BYTE];
     if (at !== 0 && this.sharesOf(Math.floor(at / cs)) >= most) at = 0;
     let room = cs - (at % cs);
@@ -493,6 +493,29 @@ export class QemuPacker implements StreamablePacker {
 
   renderRefcountBlock(i: number, into: Uint8Array): void {
     this.space.renderBlock(i, into);
+    this.renderShares(i * this.space.perBlock, into);
+  }
+
+  /** Puts the counts of clusters that several compressed ones share into refcount block bytes. */
+  private renderShares(first: number, into: Uint8Array): void {
+    const width = 2 ** this.spec.refcountOrder;
+    const end = Math.min(this.shares.length, first + this.space.perBlock);
+    for (let c = first; c < end; c++) {
+      let value = this.shares[c];
+      if (value < 2) continue;
+      const i = c - first;
+      if (width < 8) {
+        const shift = (i * width) & 7;
+        const p = (i * width) >>> 3;
+        into[p] = (into[p] & ~((2 ** width - 1) << shift)) | (value << shift);
+        continue;
+      }
+      const step = width / 8;
+      for (let p = (i + 1) * step - 1; p >= i * step; p--) {
+        into[p] = value & 255;
+        value >>>= 8;
+      }
+    }
   }
 
   l2At(guest: number): number {

@@ -1,0 +1,222 @@
+import { dirname } from "node:path";
+import type { JobOptions } from "../../../src/engine/api.ts";
+import { type LayoutSpec, packerOf } from "../../../src/engine/copy/spec.ts";
+import { mappedSink } from "../../../src/engine/requests/mapped-sink.ts";
+import { layoutOfNew } from "../../../src/engine/requests/new-image.ts";
+import { overlaySink } from "../../../src/engine/requests/overlay-sink.ts";
+import { packedSink, rawSink } from "../../../src/engine/requests/sinks.ts";
+import { sourceOfTarget } from "../../../src/engine/verify.ts";
+import { writeImage } from "../../../src/engine/write.ts";
+import { AbortError } from "../../../src/errors.ts";
+import { type CreatedQcow2, createQcow2 } from "../../../src/image/qcow2/create/create.ts";
+import type { Qcow2CreateOptions } from "../../../src/image/qcow2/create/options.ts";
+import { HEADER_BYTES, parseHeader } from "../../../src/image/qcow2/header.ts";
+import { Pace } from "../../../src/io/pace.ts";
+import type { Target } from "../../../src/io/target.ts";
+import { type CopyOutput, conversionError, copyInput, rulesOf } from "./convert-copy.ts";
+import type { NewImage } from "./convert-create.ts";
+import type { ConvertSettings } from "./convert-options.ts";
+import type { ConvertInput } from "./convert-source.ts";
+import { isStream, openNewTarget, openSpool, openStream } from "./convert-target.ts";
+import { QemuError } from "./errors.ts";
+import type { NewFile } from "./new-file.ts";
+import { type OpenedChain, openImage } from "./open.ts";
+import type { QemuProgress } from "./progress.ts";
+
+/** Clusters are placed as they come and all that is left out reads as zeros: the engine's own copy does it. */
+function isPlain(s: ConvertSettings, image: NewImage): boolean {
+  if (s.compressed || s.salvage || s.rate > 0 || rulesOf(s).least === 0) return false;
+  if (image.format === "raw") return true;
+  const o = image.options;
+  return o.backingFile === null && o.dataFile === null && o.preallocation === "off";
+}
+
+/** Converts into a new image, which appears when it is complete. Throws QemuError with native's text. */
+export async function convertIntoNew(
+  s: ConvertSettings,
+  input: ConvertInput,
+  image: NewImage,
+  progress: QemuProgress,
+  options: JobOptions,
+): Promise<void> {
+  const name = s.target!;
+  const plain = isPlain(s, image);
+  if (isStream(name)) {
+    const stream = await openStream(name, image.format);
+    try {
+      if (plain) await writePlain(s, input, image, stream, progress, options);
+      else await writeSpooled(s, input, image, stream, progress, options);
+    } catch (error) {
+      await stream.abort();
+      throw conversionError(error);
+    }
+    return;
+  }
+  const file = await openNewTarget(name, image.format, input.paths);
+  try {
+    if (image.format === "raw") file.allocate(0, input.sectors * 512, image.options.preallocation);
+    if (plain) await writePlain(s, input, image, file.target, progress, options);
+    else await file.target.commit(await writeRequests(s, input, image, file, progress, options));
+  } catch (error) {
+    file.target.abort();
+    throw conversionError(error);
+  }
+  if (s.bitmaps) {
+    const { copyBitmaps } = await import("./convert-bitmaps.ts");
+    await copyBitmaps(s, input);
+  }
+}
+
+async function writePlain(
+  s: ConvertSettings,
+  input: ConvertInput,
+  image: NewImage,
+  target: Target,
+  progress: QemuProgress,
+  options: JobOptions,
+): Promise<void> {
+  const layout: LayoutSpec =
+    image.format === "raw"
+      ? { kind: "raw", clusterSize: 4096, guestSize: input.sectors * 512, offset: 0 }
+      : layoutOfNew(image.options, rulesOf(s), false);
+  const { signal, bulk } = options;
+  await writeImage(input.disk, target, {
+    layout,
+    onProgress: (p) => progress.update(p.phase === "copy" ? p.done : 0, p.total),
+    ...(signal === undefined ? {} : { signal }),
+    ...(bulk === undefined || !input.bulk ? {} : { bulk }),
+  });
+}
+
+/** Writes what has to seek into a temporary file, and that into the stream. */
+async function writeSpooled(
+  s: ConvertSettings,
+  input: ConvertInput,
+  image: NewImage,
+  stream: Target,
+  progress: QemuProgress,
+  options: JobOptions,
+): Promise<void> {
+  const file = await openSpool();
+  try {
+    const size = await writeRequests(s, input, image, file, progress, options);
+    const pace = new Pace(() => {
+      if (options.signal?.aborted) throw new AbortError();
+    });
+    const bytes = new Uint8Array(512 * 1024);
+    const source = sourceOfTarget(file.target, size);
+    for (let at = 0; at < size; at += bytes.length) {
+      const part = bytes.subarray(0, Math.min(bytes.length, size - at));
+      await source.read(part, at);
+      const r = stream.write(part, at);
+      if (r instanceof Promise) await r;
+      const wait = pace.step();
+      if (wait !== undefined) await wait;
+    }
+    await stream.commit(size);
+  } finally {
+    file.target.abort();
+  }
+}
+
+/** Writes an image request by request; returns its size, to be committed. */
+async function writeRequests(
+  s: ConvertSettings,
+  input: ConvertInput,
+  image: NewImage,
+  file: NewFile,
+  progress: QemuProgress,
+  options: JobOptions,
+): Promise<number> {
+  const { target } = file;
+  if (image.format === "raw") {
+    const sink = rawSink(target, input.sectors * 512, target.fresh);
+    await copyInput(s, input, output(sink), progress, options);
+    return sink.finish();
+  }
+  if (!target.fresh) target.zero(0, target.capacity);
+  const o = image.options;
+  const unit = o.extendedL2 ? o.clusterSize / 32 : o.clusterSize;
+  const data = o.dataFile === null ? null : await openData(s, input, o.dataFile);
+  let backing: OpenedChain | null = null;
+  try {
+    backing = o.backingFile === null ? null : await openBacking(s, o);
+    const ahead = o.preallocation !== "off" || o.rawDataFile;
+    if (ahead && backing !== null)
+      throw new QemuError("a backing file and preallocation together are not in this version");
+    const disk = data?.target;
+    let made: CreatedQcow2 | null = null;
+    let sink: CopyOutput["sink"];
+    if (ahead) {
+      made = createQcow2(target, o);
+      const { from, to } = made.data;
+      (data ?? file).allocate(from, to - from, o.preallocation);
+      sink = mappedSink(await mapped(target, made.size), target, disk);
+    } else {
+      const packer = packerOf(layoutOfNew(o, rulesOf(s), s.compressed));
+      sink =
+        backing === null
+          ? packedSink(packer, target, disk)
+          : overlaySink({ packer, unit, zeroClusters: o.version >= 3, backing: backing.disk }, target, disk);
+    }
+    await copyInput(
+      s,
+      input,
+      {
+        sink,
+        backed: backing !== null,
+        backingSectors: backing === null ? -1 : Math.ceil(backing.disk.size / 512),
+        compression: s.compressed ? { clusterSize: o.clusterSize, zstd: o.compressionType === 1 } : null,
+      },
+      progress,
+      options,
+    );
+    const size = await sink.finish();
+    // The last cluster is whole in the data file once something of it is written.
+    const end = "dataEnd" in sink ? Math.ceil((sink.dataEnd?.() ?? 0) / unit) * unit : 0;
+    data?.target.commit(made?.dataFileSize ?? Math.max(input.sectors * 512, end));
+    return size;
+  } catch (error) {
+    data?.target.abort();
+    throw error;
+  } finally {
+    await backing?.close();
+  }
+}
+
+const output = (sink: CopyOutput["sink"]): CopyOutput => ({
+  sink,
+  backed: false,
+  backingSectors: -1,
+  compression: null,
+});
+
+async function openData(s: ConvertSettings, input: ConvertInput, name: string): Promise<NewFile> {
+  return openNewTarget(s.target!, "qcow2", [...input.paths, s.target!], name);
+}
+
+/** The header and the bytes of an image that was just laid out. */
+async function mapped(target: Target, size: number): Promise<Parameters<typeof mappedSink>[0]> {
+  const source = sourceOfTarget(target, size);
+  const head = new Uint8Array(Math.min(HEADER_BYTES, size));
+  await source.read(head, 0);
+  return { header: parseHeader(head), source, size };
+}
+
+/** Opens the backing file of the new image, which lies beside it. */
+async function openBacking(s: ConvertSettings, o: Qcow2CreateOptions): Promise<OpenedChain> {
+  const name = o.backingFile!;
+  const full = name.startsWith("/") || /^[^/]*:/.test(name) ? name : `${folder(s.target!)}${name}`;
+  try {
+    return await openImage(full, { format: o.backingFormat });
+  } catch (error) {
+    if (!(error instanceof QemuError)) throw error;
+    const text = error.message.replace(`Could not open '${full}': `, "");
+    throw new QemuError(`Could not open '${s.target}': Could not open backing file: ${text}`);
+  }
+}
+
+function folder(path: string): string {
+  const d = dirname(path);
+  return d === "." && !path.startsWith("./") ? "" : `${d}/`;
+}
