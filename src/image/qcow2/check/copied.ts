@@ -6,7 +6,10 @@ import { type CheckResult, hex64 } from "./result.ts";
 
 /** Writes what a repair changes. Offsets in bytes. */
 export interface CopiedRepairs {
-  write(bytes: Uint8Array, at: number): void;
+  /** Entry `index` of the L1 table. */
+  writeL1(bytes: Uint8Array, index: number): void;
+  /** An entry of the L2 table at `table`, at byte `at` of the image. */
+  writeL2(bytes: Uint8Array, at: number, table: number): void;
 }
 
 const EXTENDED = 1;
@@ -66,7 +69,7 @@ export function checkCopiedFlags(
         );
         if (repairs === null) result.corruptions++;
         else {
-          repairs.write(flagged(l1, p, count === 1), header.l1Offset + index * 8);
+          repairs.writeL1(flagged(l1, p, count === 1), index);
           result.corruptionsFixed++;
         }
       }
@@ -101,7 +104,7 @@ export function checkCopiedFlags(
         );
         if (repairs === null) result.corruptions++;
         else {
-          repairs.write(flagged(table.bytes, q, references === 1), offset + q);
+          repairs.writeL2(flagged(table.bytes, q, references === 1), offset + q, offset);
           result.corruptionsFixed++;
         }
       }

@@ -3,6 +3,7 @@ import type { DurableFile } from "../../../io/durable.ts";
 import { H, LIMIT } from "../layout.ts";
 import type { CheckedImage, StoredRefcounts } from "./checked-image.ts";
 import type { Counters } from "./counters.ts";
+import type { OverlapGuard } from "./overlap.ts";
 import { CheckFailure } from "./result.ts";
 
 /** Clusters of refcount blocks and table that an image of `clusters` clusters gets at most when they are made again. */
@@ -32,6 +33,8 @@ export function rebuildRefcounts(
   counters: Counters,
   file: DurableFile,
   clusters: number,
+  guard: OverlapGuard,
+  refused: () => void,
 ): void {
   const { kernel, table: slot } = counters;
   const { perBlock } = stored;
@@ -78,6 +81,8 @@ export function rebuildRefcounts(
     return grown;
   };
 
+  // What the structures take now stays, until the header has switched over.
+  for (const k of guard.refcountClusters(end)) if (counters.get(k) === 0) counters.set(k, 1);
   let table = 0;
   let tableClusters = 0;
   place(0, end);
@@ -89,6 +94,16 @@ export function rebuildRefcounts(
   }
 
   const bytes = new Uint8Array(tableClusters * cs);
+  blocks.forEach((offset) => {
+    guard.demand(offset, cs, null, refused, "qemu-img: ERROR writing refblock: Input/output error");
+  });
+  guard.demand(
+    table * cs,
+    bytes.length,
+    null,
+    refused,
+    "qemu-img: ERROR writing reftable: Input/output error",
+  );
   file.grow(end * cs);
   blocks.forEach((offset, i) => {
     putU64be(bytes, i * 8, offset);
@@ -129,6 +144,8 @@ export function rebuildInWindows(
   counters: Counters,
   file: DurableFile,
   clusters: number,
+  guard: OverlapGuard,
+  refused: () => void,
   count: (first: number) => void,
 ): void {
   const { kernel, table: slot } = counters;
@@ -156,6 +173,13 @@ export function rebuildInWindows(
   }
   if (tableClusters * cs > LIMIT.refcountTable) throw new CheckFailure("EFBIG");
   const table = new Uint8Array(tableClusters * cs);
+  guard.demand(
+    clusters * cs,
+    (end - clusters) * cs,
+    null,
+    refused,
+    "qemu-img: ERROR writing refblock: Input/output error",
+  );
   let next = clusters + tableClusters;
   file.grow(end * cs);
   eachBlock(end, (block, at, n) => {

@@ -2,8 +2,9 @@ import { IoError } from "../../../errors.ts";
 import type { DurableFile } from "../../../io/durable.ts";
 import { type CheckedImage, refcountMax, StoredRefcounts } from "./checked-image.ts";
 import { type Compared, type CompareRepairs, compareWindow, loadWindow } from "./compare.ts";
-import { checkCopiedFlags } from "./copied.ts";
+import { type CopiedRepairs, checkCopiedFlags } from "./copied.ts";
 import { Counters } from "./counters.ts";
+import { OverlapGuard } from "./overlap.ts";
 import { rebuildInWindows, rebuildRefcounts, rebuildRoom } from "./rebuild.ts";
 import { CheckFailure, type CheckResult, emptyResult } from "./result.ts";
 import type { CheckedSnapshots } from "./snapshot-table.ts";
@@ -48,6 +49,8 @@ export class RefcountCheck {
   private readonly report: (line: string) => void;
   private readonly windowBytes: number | undefined;
   private readonly repair: RefcountRepair | null;
+  /** Of a repair. */
+  private guard: OverlapGuard | null;
   private unreadableTold = false;
 
   constructor(
@@ -64,11 +67,18 @@ export class RefcountCheck {
     this.report = options.report ?? (() => {});
     this.windowBytes = options.windowBytes;
     this.repair = repair;
+    this.guard =
+      repair === null ? null : new OverlapGuard(image, this.stored, snapshots, repair.file, this.report);
   }
 
   /** The refcounts as they are stored now. */
   get refcounts(): StoredRefcounts {
     return this.stored;
+  }
+
+  /** What a repair must not write on. */
+  get overlaps(): OverlapGuard {
+    return this.guard!;
   }
 
   /** Throws CheckFailure, FormatError (tables without end), IoError. */
@@ -169,24 +179,34 @@ export class RefcountCheck {
   }
 
   private walkRepairs(): WalkRepairs | null {
-    const { repair } = this;
+    const { repair, report, image } = this;
     if (repair?.errors !== true) return null;
     return {
       grow: (size) => {
-        try {
-          repair.file.grow(size);
-          return repair.file.size() >= size ? null : "Invalid argument";
-        } catch (error) {
-          if (!(error instanceof IoError)) throw error;
-          return "File too large";
-        }
+        let refused: string | null = "File too large";
+        if (size / image.clusterSize <= MOST_CLUSTERS)
+          try {
+            repair.file.grow(size);
+            refused = repair.file.size() >= size ? null : "Operation not supported";
+          } catch (error) {
+            if (!(error instanceof IoError)) throw error;
+            if (error.code === "ENOSPC") refused = "No space left on device";
+          }
+        if (refused !== null) report(`qemu-img: Could not resize file: ${refused}`);
+        return refused;
       },
-      writeEntry: (bytes, at) => {
+      writeEntry: (bytes, at, active) => {
+        const own = active ? "active L2 table" : null;
+        this.guard!.demand(at, bytes.length, own, this.error, "ERROR: Overlap check failed");
         repair.file.write(bytes, at);
         repair.file.sync();
       },
     };
   }
+
+  private readonly error = (): void => {
+    this.result.errors++;
+  };
 
   private compare(
     counters: Counters,
@@ -206,10 +226,10 @@ export class RefcountCheck {
     if (this.unreadableTold || offset % this.image.clusterSize === 0) return;
     this.unreadableTold = true;
     const index = block === 0 ? "0" : `0x${block.toString(16)}`;
-    this.report(
-      `qcow2: Image is corrupt: Refblock offset 0x${offset.toString(16)} unaligned (reftable index: ${index}); ` +
-        "further non-fatal corruption events will be suppressed",
-    );
+    const why = `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: ${index})`;
+    if (this.guard !== null) this.guard.markCorrupt(why);
+    else
+      this.report(`qcow2: Image is corrupt: ${why}; further non-fatal corruption events will be suppressed`);
   }
 
   /** Compares the whole image, whose counts may still be there, and repairs; returns the last cluster in use. */
@@ -218,7 +238,11 @@ export class RefcountCheck {
     const repairs: CompareRepairs = {
       errors,
       leaks: true,
-      writeBlock: (i, block) => file.write(block, this.stored.blockOffset(i)),
+      writeBlock: (i, block) => {
+        const offset = this.stored.blockOffset(i);
+        this.guard!.demand(offset, block.length, "refcount block", this.error);
+        file.write(block, offset);
+      },
     };
     let highest = 0;
     if (this.whole(counters)) highest = this.compare(counters, clusters, result, repairs).highest;
@@ -239,14 +263,15 @@ export class RefcountCheck {
     this.report("Rebuilding refcount structure");
     file.sync();
     if (this.whole(counters) && counters.number >= this.wanted(clusters))
-      rebuildRefcounts(image, this.stored, counters, file, clusters);
+      rebuildRefcounts(image, this.stored, counters, file, clusters, this.guard!, this.error);
     else
-      rebuildInWindows(image, this.stored, counters, file, clusters, (first) => {
+      rebuildInWindows(image, this.stored, counters, file, clusters, this.guard!, this.error, (first) => {
         this.walk(counters, first, false);
       });
     image.reload();
     image.measure();
     this.stored = new StoredRefcounts(image);
+    this.guard = new OverlapGuard(image, this.stored, this.snapshots, file, this.report);
     result.corruptions = 0;
     result.leaks = 0;
     // What the structures before took is free now.
@@ -263,16 +288,44 @@ export class RefcountCheck {
   private checkFlags(counters: Counters, changed: boolean): void {
     const { image, stored, result, report, repair } = this;
     const sound = result.errors + result.corruptions + result.leaks === 0;
-    const file = repair !== null && (repair.errors || sound) ? repair.file : null;
+    const repairs = repair !== null && (repair.errors || sound) ? this.copiedRepairs(repair.file) : null;
     const clusters = image.fileClusters + 1;
     if (!changed && this.whole(counters))
-      checkCopiedFlags(image, stored, counters, clusters, result, report, file);
+      checkCopiedFlags(image, stored, counters, clusters, result, report, repairs);
     else
       for (let first = 0; first <= image.fileClusters; first += counters.number) {
         counters.open(first, image.fileSize);
         loadWindow(image, stored, counters);
-        checkCopiedFlags(image, stored, counters, clusters, result, report, file);
+        checkCopiedFlags(image, stored, counters, clusters, result, report, repairs);
       }
-    file?.sync();
+    if (repairs !== null) repair!.file.sync();
+  }
+
+  private copiedRepairs(file: DurableFile): CopiedRepairs {
+    const { image } = this;
+    return {
+      writeL1: (bytes, index) => {
+        // qemu writes the whole sector.
+        const { l1Offset, l1Entries } = image.header;
+        const first = index - (index % 64);
+        this.guard!.demand(
+          l1Offset + first * 8,
+          Math.min(512, (l1Entries - first) * 8),
+          "active L1 table",
+          this.error,
+        );
+        file.write(bytes, l1Offset + index * 8);
+      },
+      writeL2: (bytes, at, table) => {
+        this.guard!.demand(
+          table,
+          image.clusterSize,
+          "active L2 table",
+          this.error,
+          "ERROR: Could not write L2 table; metadata overlap check failed: Input/output error",
+        );
+        file.write(bytes, at);
+      },
+    };
   }
 }

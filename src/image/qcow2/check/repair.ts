@@ -1,12 +1,13 @@
 import { putU32be, putU64be, u32be } from "../../../bytes/endian.ts";
 import type { DurableFile } from "../../../io/durable.ts";
-import { AUTOCLEAR, H, INCOMPATIBLE } from "../layout.ts";
+import { HeaderState } from "../edit/header-rewrite.ts";
+import { H, INCOMPATIBLE } from "../layout.ts";
 import type { CheckOutcome } from "./check.ts";
 import { CheckedImage } from "./checked-image.ts";
 import { type CheckOptions, RefcountCheck } from "./refcount-check.ts";
-import { addResult, CheckFailure, emptyResult, type FailureCode } from "./result.ts";
+import { addResult, CheckFailure, type CheckResult, emptyResult, type FailureCode } from "./result.ts";
 import { type CheckedSnapshots, readSnapshotTable, serializeSnapshots } from "./snapshot-table.ts";
-import { allocateStored, freeStored } from "./stored-writer.ts";
+import { freeStored, freeStretch, takeStretch } from "./stored-writer.ts";
 
 export interface RepairOptions extends CheckOptions {
   /** "leaks": clusters that are counted too often; "all": also everything that can lose data. */
@@ -26,7 +27,7 @@ export function repairImage(file: DurableFile, options: RepairOptions): CheckOut
   const snapshotResult = emptyResult();
   const result = emptyResult();
   let failure: FailureCode | null = null;
-  dropUnknownAutoclear(file, image);
+  dropStale(file, image);
   try {
     const snapshots = readSnapshotTable(image, snapshotResult, report, errors);
     if (snapshots.dropped > 0) {
@@ -40,7 +41,7 @@ export function repairImage(file: DurableFile, options: RepairOptions): CheckOut
     const check = new RefcountCheck(image, snapshots, result, options, { file, errors });
     check.run();
     if (errors && snapshotResult.corruptions > 0) {
-      rewriteSnapshots(file, image, check, snapshots);
+      rewriteSnapshots(file, image, check, snapshots, snapshotResult, report);
       snapshotResult.corruptionsFixed += snapshotResult.corruptions;
       snapshotResult.corruptions = 0;
     }
@@ -53,18 +54,21 @@ export function repairImage(file: DurableFile, options: RepairOptions): CheckOut
   return { result, failure };
 }
 
-/** Bits of an image that a program must clear which does not know them. */
-function dropUnknownAutoclear(file: DurableFile, image: CheckedImage): void {
-  if (image.header.version < 3) return;
-  const b = new Uint8Array(8);
-  file.read(b, H.autoclear);
-  const known = (1 << AUTOCLEAR.bitmaps) | (1 << AUTOCLEAR.rawDataFile);
-  const low = u32be(b, 4);
-  if (u32be(b, 0) === 0 && (low & ~known) === 0) return;
-  putU32be(b, 0, 0);
-  putU32be(b, 4, low & known);
-  file.write(b, H.autoclear);
+/**
+ * What a program clears when it opens an image to change it: autoclear bits it does not know, and bitmaps that are out
+ * of step with the data.
+ */
+function dropStale(file: DurableFile, image: CheckedImage): void {
+  const { header } = image;
+  const b = new Uint8Array(header.clusterSize);
+  const n = file.read(b, 0);
+  const state = new HeaderState(b.subarray(0, n), header);
+  const stale = header.bitmaps !== null && !header.bitmapsValid;
+  if (stale) state.apply({ bitmaps: null });
+  if (!state.clearUnknownAutoclear() && !stale) return;
+  file.write(state.render(header.clusterSize), 0);
   file.sync();
+  image.reload();
 }
 
 /** The image is as it should be: it is neither dirty nor corrupt any more. */
@@ -88,12 +92,23 @@ function rewriteSnapshots(
   image: CheckedImage,
   check: RefcountCheck,
   snapshots: CheckedSnapshots,
+  result: CheckResult,
+  report: (line: string) => void,
 ): void {
-  const { refcounts } = check;
+  const { refcounts, overlaps } = check;
   const table = serializeSnapshots(snapshots.list, image.header.size);
   const clusters = Math.ceil(table.length / image.clusterSize);
-  const offset = clusters === 0 ? 0 : allocateStored(image, refcounts, file, clusters) * image.clusterSize;
+  let offset = 0;
   if (clusters > 0) {
+    offset = freeStretch(image, refcounts, clusters) * image.clusterSize;
+    overlaps.demand(
+      offset,
+      table.length,
+      null,
+      () => result.errors++,
+      "ERROR failed to update snapshot table: Input/output error",
+    );
+    takeStretch(image, refcounts, file, offset / image.clusterSize, clusters);
     file.grow(offset + clusters * image.clusterSize);
     file.write(table, offset);
   }
@@ -103,6 +118,7 @@ function rewriteSnapshots(
   putU64be(b, 4, offset);
   file.write(b, H.snapshots);
   file.sync();
-  freeStored(image, refcounts, file, snapshots.offset, snapshots.size);
+  const refused = freeStored(image, refcounts, file, snapshots.offset, snapshots.size);
+  if (refused !== null) report(`qcow2_free_clusters failed: ${refused}`);
   file.sync();
 }

@@ -5,16 +5,10 @@ import { type CheckedImage, refcountAt, type StoredRefcounts } from "./checked-i
 import { CheckFailure } from "./result.ts";
 
 /**
- * Takes `count` neighbouring clusters that are stored as free, the first that there are, and stores them as used once;
- * returns the first cluster. Makes a refcount block where the existing ones cover no free clusters. Throws CheckFailure
- * where the refcount table has no room for it.
+ * First of `count` neighbouring clusters that are stored as free, the first that there are. Where the refcount blocks
+ * cover none, those behind a block that is still to be made. Throws CheckFailure where the refcount table has no room.
  */
-export function allocateStored(
-  image: CheckedImage,
-  stored: StoredRefcounts,
-  file: DurableFile,
-  count: number,
-): number {
+export function freeStretch(image: CheckedImage, stored: StoredRefcounts, count: number): number {
   const block = new Uint8Array(image.clusterSize);
   const order = image.header.refcountOrder;
   let run = 0;
@@ -26,49 +20,67 @@ export function allocateStored(
     stored.readBlock(i, block);
     for (let k = 0; k < stored.perBlock; k++) {
       run = refcountAt(block, k, order) === 0 ? run + 1 : 0;
-      if (run < count) continue;
-      const first = i * stored.perBlock + k + 1 - count;
-      for (let c = first; c < first + count; c++) setStored(image, stored, file, c, 1);
-      file.sync();
-      return first;
+      if (run === count) return i * stored.perBlock + k + 1 - count;
     }
   }
-  for (let i = 0; i < stored.entries; i++) {
-    if (stored.blockOffset(i) !== 0 || count >= stored.perBlock) continue;
-    // A block that counts itself, and the clusters behind it.
-    const first = i * stored.perBlock;
-    block.fill(0);
-    Kernel.get().borrow(block.length, (slot) => {
-      slot.bytes.set(block);
-      Kernel.get().fillRefcounts(slot.at, 0, count + 1, order, 1);
-      block.set(slot.bytes);
-    });
-    file.grow((first + 1 + count) * image.clusterSize);
-    file.write(block, first * image.clusterSize);
-    file.sync();
-    const entry = new Uint8Array(8);
-    putU64be(entry, 0, first * image.clusterSize);
-    file.write(entry, image.header.tableOffset + i * 8);
-    file.sync();
-    stored.put(i, first * image.clusterSize);
-    return first + 1;
-  }
+  for (let i = 0; i < stored.entries; i++)
+    if (stored.blockOffset(i) === 0 && count < stored.perBlock) return i * stored.perBlock + 1;
   throw new CheckFailure("EFBIG");
 }
 
-/** One reference less for each cluster of [offset, offset + size), where it has one. */
+/** Stores `count` clusters from `first`, which `freeStretch` found, as used once. */
+export function takeStretch(
+  image: CheckedImage,
+  stored: StoredRefcounts,
+  file: DurableFile,
+  first: number,
+  count: number,
+): void {
+  const i = Math.floor(first / stored.perBlock);
+  if (stored.blockOffset(i) !== 0) {
+    for (let c = first; c < first + count; c++) setStored(image, stored, file, c, 1);
+    file.sync();
+    return;
+  }
+  // A block that counts itself, and the clusters behind it.
+  const offset = i * stored.perBlock * image.clusterSize;
+  const kernel = Kernel.get();
+  kernel.borrow(image.clusterSize, (slot) => {
+    slot.bytes.fill(0);
+    kernel.fillRefcounts(slot.at, 0, count + 1, image.header.refcountOrder, 1);
+    file.grow(offset + image.clusterSize);
+    file.write(slot.bytes, offset);
+  });
+  file.sync();
+  const entry = new Uint8Array(8);
+  putU64be(entry, 0, offset);
+  file.write(entry, image.header.tableOffset + i * 8);
+  file.sync();
+  stored.put(i, offset);
+}
+
+/**
+ * One reference less for each cluster of [offset, offset + size); none where one of them has none, or no refcount block:
+ * the answer is then qemu's words for it.
+ */
 export function freeStored(
   image: CheckedImage,
   stored: StoredRefcounts,
   file: DurableFile,
   offset: number,
   size: number,
-): void {
+): string | null {
+  if (size === 0) return null;
+  const first = Math.floor(offset / image.clusterSize);
   const end = Math.ceil((offset + size) / image.clusterSize);
-  for (let c = Math.floor(offset / image.clusterSize); c < end; c++) {
+  for (let c = first; c < end; c++) {
+    if (stored.blockOffset(Math.floor(c / stored.perBlock)) === 0) return "Resource temporarily unavailable";
     const count = stored.get(c);
-    if (count !== null && count > 0) setStored(image, stored, file, c, count - 1);
+    if (count === null) return "Input/output error";
+    if (count === 0) return "Invalid argument";
   }
+  for (let c = first; c < end; c++) setStored(image, stored, file, c, stored.get(c)! - 1);
+  return null;
 }
 
 function setStored(

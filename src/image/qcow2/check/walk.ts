@@ -25,10 +25,10 @@ import type { CheckedSnapshots } from "./snapshot-table.ts";
 
 /** What a repair does as the walk comes by. */
 export interface WalkRepairs {
-  /** Makes the file reach `size` bytes. Throws where it cannot; `strerror` has the host's words. */
+  /** Makes the file reach `size` bytes; null, or strerror's words where the host will not have it. */
   grow(size: number): string | null;
-  /** Writes an L2 entry. */
-  writeEntry(bytes: Uint8Array, at: number): void;
+  /** Writes an L2 entry of a table of the active disk or of a snapshot. */
+  writeEntry(bytes: Uint8Array, at: number, active: boolean): void;
 }
 
 /** Bytes of L1, L2 and bitmap tables that a walk reads at most: beyond, tables must overlap. */
@@ -288,7 +288,7 @@ export class ReferenceWalk {
             "Preallocated cluster is not properly aligned; L2 entry corrupted.",
         );
         if (this.repairs !== null) {
-          this.repairs.writeEntry(zeroEntry(header.extendedL2, zeros, used), table + p);
+          this.repairs.writeEntry(zeroEntry(header.extendedL2, zeros, used), table + p, active);
           result.corruptionsFixed++;
           return;
         }
@@ -355,7 +355,9 @@ export class ReferenceWalk {
           continue;
         }
         const refused =
-          cluster >= MOST_CLUSTERS ? "File too large" : this.repairs.grow(offset + image.clusterSize);
+          offset > 2 ** 63 - image.clusterSize - 1
+            ? "Invalid argument"
+            : this.repairs.grow(offset + image.clusterSize);
         if (refused !== null) {
           result.corruptions++;
           this.rebuild = true;
