@@ -3,12 +3,7 @@ import type { JobOptions } from "../../src/engine/api.ts";
 import { SelectedSource } from "../../src/engine/selected-source.ts";
 import { writeImage } from "../../src/engine/write.ts";
 import { AbortError, ImprintError, IoError } from "../../src/errors.ts";
-import {
-  type BitmapDifference,
-  compareBitmap,
-  differenceError,
-  differenceLines,
-} from "../../src/fs/ntfs/consistency.ts";
+import { compareBitmap, differenceError, differenceLines } from "../../src/fs/ntfs/consistency.ts";
 import { NtfsError } from "../../src/fs/ntfs/errors.ts";
 import { dropBad, type InUse, inUse } from "../../src/fs/ntfs/in-use.ts";
 import { checkVersion, type NtfsVolume, openNtfs } from "../../src/fs/ntfs/volume.ts";
@@ -144,6 +139,8 @@ export interface Taken {
   readonly extra: BlockSet | null;
   /** Clusters of `used`, without bad ones and the piece behind the last. */
   readonly count: number;
+  /** What was said about clusters that $Bitmap and the files disagree about; "" where they agree. */
+  readonly accounts: string;
 }
 
 /** Walks the volume and compares what files own with $Bitmap. Throws Refusal. */
@@ -155,12 +152,12 @@ export async function scan(
 ): Promise<Taken> {
   say("Scanning volume ...\n");
   const last = Math.max(volume.records - 1, 0);
-  const lines = o.quiet ? null : new PercentLines(say, 0, last);
+  const progress = o.quiet ? null : new PercentLines(say, 0, last);
   let used: InUse;
   try {
     used = await inUse(volume, {
       ...(signal === undefined ? {} : { signal }),
-      onProgress: (done) => lines?.update(Math.min(done, last)),
+      onProgress: (done) => progress?.update(Math.min(done, last)),
       ...(o.ignoreFsCheck
         ? { onDuplicate: (cluster: number) => say(`Cluster ${cluster} is referenced twice!\n`) }
         : {}),
@@ -168,25 +165,20 @@ export async function scan(
   } catch (error) {
     throw volumeRefusal(error);
   }
-  const difference = await account(volume, used, say);
-  let extra: BlockSet | null = null;
-  if (difference.total > 0) {
-    if (!o.ignoreFsCheck && o.fsCheck === "strict") throw volumeRefusal(differenceError(difference));
-    say("WARNING: The NTFS inconsistency was overruled by the --ignore-fs-check option.\n");
-    extra = difference.extra;
-  }
-  return { used, extra, count: dropBad(used) };
-}
-
-async function account(volume: NtfsVolume, used: InUse, say: Say): Promise<BitmapDifference> {
-  say("Accounting clusters ...\n");
-  try {
-    const difference = await compareBitmap(volume, used);
-    for (const line of differenceLines(difference)) say(`${line}\n`);
-    return difference;
-  } catch (error) {
+  let accounts = "Accounting clusters ...\n";
+  say(accounts);
+  const difference = await compareBitmap(volume, used).catch((error: unknown) => {
     throw volumeRefusal(error);
-  }
+  });
+  if (difference.total === 0) return { used, extra: null, count: dropBad(used), accounts: "" };
+  const strict = !o.ignoreFsCheck && o.fsCheck === "strict";
+  const option = o.ignoreFsCheck ? "the --ignore-fs-check option" : "--fs-check=union";
+  const lines = differenceLines(difference).map((line) => `${line}\n`);
+  if (!strict) lines.push(`WARNING: The NTFS inconsistency was overruled by ${option}.\n`);
+  say(lines.join(""));
+  if (strict) throw volumeRefusal(differenceError(difference));
+  accounts += lines.join("");
+  return { used, extra: difference.extra, count: dropBad(used), accounts };
 }
 
 function volumeRefusal(error: unknown): unknown {
@@ -208,11 +200,13 @@ async function copy(
   const { clusters, clusterSize } = volume.boot;
   const taken = await scan(o, volume, say, job.signal);
   const { used, extra, count } = taken;
-  say(spaceLine("", clusterSize, count, clusters));
-  if (output.kind === "file") checkFree(path, count * clusterSize);
+  say(spaceLine("", clusterSize, used.clusters, clusters));
+  if (output.kind === "file") checkFree(path, used.clusters * clusterSize);
   if (used.bad.count > 0)
     say(`WARNING: The disk has ${used.bad.count} or more bad sectors (hardware faults).\n`);
   say(o.save ? "Saving NTFS to image ...\n" : "Cloning NTFS ...\n");
+  // Native looks for those that nothing owns once more.
+  if (o.ignoreFsCheck) say(taken.accounts);
   const geometry: ImageGeometry = { clusterSize, deviceSize: source.size, clusters, inUse: count };
   const toStdout = path === "-" && !o.save;
   const steps = toStdout ? clusters + 1 : count + 1;
