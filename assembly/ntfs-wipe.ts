@@ -58,7 +58,7 @@ function close(p: usize, size: u32, magic: u32): void {
 /** Zeroes [from, to); returns how many bytes were not zero. */
 function wipe(from: usize, to: usize): u32 {
   let n: u32 = 0;
-  for (let p = from; p < to; p++) n += (load<u8>(p) != 0) as u32;
+  for (let p = from; p < to; p++) n += load<u8>(p) != 0 ? 1 : 0;
   if (n > 0) memory.fill(from, 0, to - from);
   return n;
 }
