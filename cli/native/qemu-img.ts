@@ -9,6 +9,7 @@ interface Command {
 }
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  amend: () => import("./qemu-img/amend.ts"),
   check: () => import("./qemu-img/check.ts"),
   convert: () => import("./qemu-img/convert.ts"),
   compare: () => import("./qemu-img/compare.ts"),

@@ -1,10 +1,17 @@
 import { UnsupportedError } from "../../../errors.ts";
 import type { WriteList } from "../../packer.ts";
-import { Allocator, BLOCKS_AT } from "../allocator.ts";
+import { Allocator } from "../allocator.ts";
 import { L2Segment, writeTable } from "../entries.ts";
 import { qemuHeader } from "../header-writer.ts";
 import { COPIED_HIGH, LIMIT } from "../layout.ts";
-import { l1Entries, l2Entries, type Preallocation, type Qcow2CreateOptions, sectorSize } from "./options.ts";
+import {
+  l1Entries,
+  l2Entries,
+  mappedSize,
+  type Preallocation,
+  type Qcow2CreateOptions,
+  sectorSize,
+} from "./options.ts";
 
 /** qemu allocates ahead in requests of at most so many bytes, whole clusters. */
 const LARGEST_REQUEST = 0x7fffffff;
@@ -74,18 +81,21 @@ class NewImage {
     this.end = 3 * cs;
     // Before anything large is done: the names have to fit.
     this.header(0);
+    // A raw data file must be whole without the image: everything is mapped.
+    const mode: Preallocation = o.rawDataFile && o.preallocation === "off" ? "metadata" : o.preallocation;
     let l1At = 0;
     if (l1.length > 0) {
       l1At = space.take(Math.ceil((l1.length * 8) / cs)) * cs;
       this.end = l1At + l1.length * 8;
-      // A raw data file must be whole without the image: everything is mapped.
-      const mode: Preallocation = o.rawDataFile && o.preallocation === "off" ? "metadata" : o.preallocation;
-      if (mode === "metadata" || (mode !== "off" && o.dataFile !== null)) this.allocateMetadata();
-      else if (mode !== "off") this.allocateData();
-      this.flush();
     }
+    if (mode === "metadata" || (mode !== "off" && o.dataFile !== null)) this.allocateMetadata();
+    else if (mode !== "off") this.allocateData();
+    // A last table that is not full is whole in the file all the same.
+    const rest = l1.length * this.entries - this.clusters;
+    if (this.openTable >= 0 && rest > 0) this.segment.setWords(this.entries - rest, rest, 0, 0);
+    this.flush();
     this.finish(l1At);
-    return { size: this.fileEnd(l1At), data: { from: this.dataFrom, to: this.dataTo } };
+    return { size: this.fileEnd(l1At, mode), data: { from: this.dataFrom, to: this.dataTo } };
   }
 
   /** Maps every cluster of the guest, a request at a time: L2 tables lie between the data. */
@@ -94,30 +104,24 @@ class NewImage {
     const cs = o.clusterSize;
     const perRequest = Math.floor(LARGEST_REQUEST / cs);
     const slice = Math.min(entries, SLICE / (o.extendedL2 ? 16 : 8));
+    // Where the request at hand would go on in the file, or -1 where the next one begins; the guest cluster it ends at.
+    let host = -1;
+    let to = 0;
     for (let guest = 0; guest < this.clusters; ) {
-      const to = Math.min(this.clusters, guest + perRequest);
-      // Where the request would go on in the file, or -1.
-      let host = -1;
-      while (guest < to) {
-        const index = guest % entries;
-        this.table(Math.floor(guest / entries));
-        const n = Math.min(to - guest, slice - (index % slice));
-        let at = guest;
-        let got = n;
-        if (o.dataFile === null) {
-          at = host;
-          if (host < 0) at = space.take(n);
-          else got = space.takeAt(host, n);
-          if (got === 0) {
-            host = -1;
-            continue;
-          }
-          this.data(at, got);
-        }
-        this.map(index, got, at);
-        host = at + got;
-        guest += got;
+      if (host < 0) to = Math.min(this.clusters, guest + perRequest);
+      const index = guest % entries;
+      this.table(Math.floor(guest / entries));
+      const n = Math.min(to - guest, slice - (index % slice));
+      let at = guest;
+      let got = n;
+      if (o.dataFile === null) {
+        at = host < 0 ? space.take(n) : host;
+        if (host >= 0) got = space.takeAt(host, n);
+        if (got > 0) this.data(at, got);
       }
+      if (got > 0) this.map(index, got, at);
+      guest += got;
+      host = got === 0 || guest === to ? -1 : at + got;
     }
   }
 
@@ -203,7 +207,8 @@ class NewImage {
     const cs = o.clusterSize;
     out.meta(0, this.header(l1At));
     writeTable(this.l1, 0, this.l1.length, COPIED_HIGH, l1At, out);
-    const places = space.state.slice(BLOCKS_AT, BLOCKS_AT + space.blocks).map((c) => c * cs);
+    const places = new Float64Array((space.tableClusters * cs) / 8);
+    for (let i = 0; i < space.blocks; i++) places[i] = space.blockAt(i) * cs;
     writeTable(places, 0, places.length, 0, space.table * cs, out);
     space.stale((cluster, from, entries) =>
       writeTable(places.subarray(from, from + entries), 0, entries, 0, cluster * cs, out),
@@ -217,11 +222,16 @@ class NewImage {
     }
   }
 
-  /** Where the file ends: an L1 table at the very end is written without padding. */
-  private fileEnd(l1At: number): number {
+  /**
+   * Where the file ends: an L1 table at the very end is written without padding, data that were only mapped reach as far as
+   * the guest's last subcluster.
+   */
+  private fileEnd(l1At: number, mode: Preallocation): number {
     const cs = this.o.clusterSize;
     const taken = this.space.end * cs;
     const l1End = l1At + this.l1.length * 8;
-    return taken - l1End < cs && l1End > 0 && taken >= l1End && this.end <= l1End ? l1End : taken;
+    if (l1End > 0 && taken >= l1End && taken - l1End < cs && this.end <= l1End) return l1End;
+    if (mode !== "metadata" || this.dataTo !== taken) return taken;
+    return taken - this.clusters * cs + mappedSize(this.o);
   }
 }

@@ -5,6 +5,7 @@ import {
   MAX_REFCOUNT_ORDER,
   MIN_CLUSTER_BITS,
   MIN_EXTENDED_L2_CLUSTER_BITS,
+  SUBCLUSTERS,
 } from "../layout.ts";
 
 export type Preallocation = "off" | "metadata" | "falloc" | "full";
@@ -102,4 +103,10 @@ export function l1Entries(o: Qcow2CreateOptions): number {
 /** The disk's size in whole sectors, bytes. */
 export function sectorSize(size: number): number {
   return Math.ceil(size / 512) * 512;
+}
+
+/** Guest bytes that are mapped where all are: whole subclusters. */
+export function mappedSize(o: Qcow2CreateOptions): number {
+  const unit = o.extendedL2 ? o.clusterSize / SUBCLUSTERS : o.clusterSize;
+  return Math.ceil(o.size / unit) * unit;
 }

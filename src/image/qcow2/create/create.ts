@@ -1,0 +1,45 @@
+import type { Target } from "../../../io/target.ts";
+import { layOutImage } from "./new-image.ts";
+import { checkCreateOptions, mappedSize, type Qcow2CreateOptions, sectorSize } from "./options.ts";
+
+/** Where a new image goes: a target that answers at once. */
+export interface CreateTarget extends Target {
+  write(bytes: Uint8Array, at: number): void;
+  zero(at: number, length: number): void;
+}
+
+/** What was made. Sizes in bytes. */
+export interface CreatedQcow2 {
+  /** Of the image file: commit the target with it. */
+  readonly size: number;
+  /** Of the external data file, 0 where there is none. */
+  readonly dataFileSize: number;
+  /** Allocated for the guest's data: a range of the image file, or of the data file; empty where nothing is. */
+  readonly data: { readonly from: number; readonly to: number };
+}
+
+/**
+ * Writes a new, empty QCOW2 image with the bytes of `qemu-img create` 7.2. Nothing is committed, and the range for the data
+ * is not allocated in the file: that is the caller's (`CreatedQcow2`). Throws UnsupportedError for options that do not go
+ * together, RangeError for names that do not fit into the first cluster, IoError.
+ */
+export function createQcow2(target: CreateTarget, options: Qcow2CreateOptions): CreatedQcow2 {
+  checkCreateOptions(options);
+  const cs = options.clusterSize;
+  if (!target.fresh) target.zero(0, 3 * cs);
+  const layout = layOutImage(options, {
+    data: () => {},
+    meta: (at, bytes) => {
+      if (!target.fresh || bytes.some((b) => b !== 0)) target.write(bytes, at);
+    },
+  });
+  const { dataFile, preallocation, rawDataFile } = options;
+  if (dataFile === null) return { size: layout.size, dataFileSize: 0, data: layout.data };
+  const size = sectorSize(options.size);
+  const dataFileSize = preallocation === "off" && !rawDataFile ? size : mappedSize(options);
+  return {
+    size: layout.size,
+    dataFileSize,
+    data: { from: 0, to: preallocation === "off" ? 0 : dataFileSize },
+  };
+}
