@@ -42,7 +42,7 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
       sources: [o.source],
     });
     try {
-      await withJob((job) => copy(o, output, volume, opened, say, job), { line: false });
+      await withJob((job) => write(o, output, volume, opened, say, job), { line: false });
     } catch (error) {
       await opened.target.abort();
       throw failure(error, opened);
@@ -113,7 +113,8 @@ export async function openVolume(o: NtfscloneOptions, source: Source): Promise<N
   return volume;
 }
 
-function sayVolume(volume: NtfsVolume, source: Source, say: Say): void {
+/** The lines about the volume alone. Throws Refusal for a version that is not known. */
+export function sayGeometry(volume: NtfsVolume, say: Say): void {
   const { clusters, clusterSize } = volume.boot;
   const { major, minor } = volume.version;
   say(`NTFS volume version: ${major}.${minor}\n`);
@@ -124,12 +125,23 @@ function sayVolume(volume: NtfsVolume, source: Source, say: Say): void {
   }
   say(`Cluster size       : ${clusterSize} bytes\n`);
   say(volumeSizeLine("Current volume size", clusters * clusterSize));
+}
+
+function sayVolume(volume: NtfsVolume, source: Source, say: Say): void {
+  const { clusters, clusterSize } = volume.boot;
+  sayGeometry(volume, say);
   say(volumeSizeLine("Current device size", source.size));
   if (source.size < clusters * clusterSize)
     throw new Refusal(
       `ERROR: Current NTFS volume size is bigger than the device size (${source.size})!\n` +
         "Corrupt partition table or incorrect device partitioning?\n",
     );
+}
+
+/** The line about clusters that $BadClus lists. */
+export function sayBad(used: InUse, say: Say): void {
+  if (used.bad.count > 0)
+    say(`WARNING: The disk has ${used.bad.count} or more bad sectors (hardware faults).\n`);
 }
 
 /** The clusters to take. */
@@ -143,6 +155,14 @@ export interface Taken {
   readonly accounts: string;
 }
 
+/** Announces a walk over the file table, and returns what follows it. */
+export function sayScan(o: NtfscloneOptions, volume: NtfsVolume, say: Say): (done: number) => void {
+  say("Scanning volume ...\n");
+  const last = Math.max(volume.records - 1, 0);
+  const progress = o.quiet ? null : new PercentLines(say, 0, last);
+  return (done) => progress?.update(Math.min(done, last));
+}
+
 /** Walks the volume and compares what files own with $Bitmap. Throws Refusal. */
 export async function scan(
   o: NtfscloneOptions,
@@ -150,14 +170,12 @@ export async function scan(
   say: Say,
   signal: AbortSignal | undefined,
 ): Promise<Taken> {
-  say("Scanning volume ...\n");
-  const last = Math.max(volume.records - 1, 0);
-  const progress = o.quiet ? null : new PercentLines(say, 0, last);
+  const onProgress = sayScan(o, volume, say);
   let used: InUse;
   try {
     used = await inUse(volume, {
       ...(signal === undefined ? {} : { signal }),
-      onProgress: (done) => progress?.update(Math.min(done, last)),
+      onProgress,
       ...(o.ignoreFsCheck
         ? { onDuplicate: (cluster: number) => say(`Cluster ${cluster} is referenced twice!\n`) }
         : {}),
@@ -181,14 +199,16 @@ export async function scan(
   return { used, extra: difference.extra, count: dropBad(used), accounts };
 }
 
-function volumeRefusal(error: unknown): unknown {
+/** A refusal of the volume in native's words; other errors as they are. */
+export function volumeRefusal(error: unknown): unknown {
   if (!(error instanceof NtfsError)) return error;
   const text = error.nativeText === "" ? error.message : error.nativeText;
   if (error.errno === 0) return refusal(text);
   return systemRefusal(errorName(error.errno), text);
 }
 
-async function copy(
+/** Writes a clone, an image or the metadata, and commits it. */
+async function write(
   o: NtfscloneOptions,
   path: string,
   volume: NtfsVolume,
@@ -196,14 +216,27 @@ async function copy(
   say: Say,
   job: JobOptions,
 ): Promise<void> {
+  const taken = await scan(o, volume, say, job.signal);
+  if (!o.metadata) return copy(o, path, volume, output, taken, say, job);
+  const { writeMetadata } = await import("./ntfsclone-metadata.ts");
+  await writeMetadata(o, volume, output, taken, say, job.signal);
+}
+
+async function copy(
+  o: NtfscloneOptions,
+  path: string,
+  volume: NtfsVolume,
+  output: CloneOutput,
+  taken: Taken,
+  say: Say,
+  job: JobOptions,
+): Promise<void> {
   const { source } = volume;
   const { clusters, clusterSize } = volume.boot;
-  const taken = await scan(o, volume, say, job.signal);
   const { used, extra, count } = taken;
   say(spaceLine("", clusterSize, used.clusters, clusters));
   if (output.kind === "file") checkFree(path, used.clusters * clusterSize);
-  if (used.bad.count > 0)
-    say(`WARNING: The disk has ${used.bad.count} or more bad sectors (hardware faults).\n`);
+  sayBad(used, say);
   say(o.save ? "Saving NTFS to image ...\n" : "Cloning NTFS ...\n");
   // Native looks for those that nothing owns once more.
   if (o.ignoreFsCheck) say(taken.accounts);
