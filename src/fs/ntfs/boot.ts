@@ -98,21 +98,24 @@ export function parseBoot(b: Uint8Array, offset = 0): BootSector {
   if (!isPowerOfTwo(bytesPerSector)) refuse(`${bytesPerSector} bytes a sector`, "");
   const sectors = i64le(b, BOOT.sectors);
   if (sectors === 0) refuse("the volume has no sectors", "Volume size is set to zero.");
-  if (sectors < 0)
+  const exact = exact64(b, BOOT.sectors);
+  // Native looks for the last sector at this byte, overflows included.
+  const last = BigInt.asIntN(64, (exact - 1n) * BigInt(bytesPerSector));
+  if (last < 0n || last > BigInt(Number.MAX_SAFE_INTEGER))
     refuse(
       `${sectors} sectors`,
-      `$MFT LCN (${mftLcn}) or $MFTMirr LCN (${mirrorLcn}) is greater than the number of clusters ` +
-        `(${exact64(b, BOOT.sectors) >> BigInt(Math.log2(sectorsPerCluster))}).`,
-    );
-  if (!isSafe(sectors * bytesPerSector))
-    refuse(
-      `${sectors} sectors`,
-      `Failed to read last sector (${exact64(b, BOOT.sectors) - 1n})\n` +
+      `Failed to read last sector (${exact - 1n})\n` +
         "HINTS: Either the volume is a RAID/LDM but it wasn't setup yet,\n" +
         "   or it was not setup correctly (e.g. by not using mdadm --build ...),\n" +
         "   or a wrong device is tried to be mounted,\n" +
         "   or the partition table is corrupt (partition is smaller than NTFS),\n" +
         "   or the NTFS boot sector is corrupt (NTFS size is not valid).",
+    );
+  if (sectors < 0 || !isSafe(sectors * bytesPerSector))
+    refuse(
+      `${sectors} sectors`,
+      `$MFT LCN (${mftLcn}) or $MFTMirr LCN (${mirrorLcn}) is greater than the number of clusters ` +
+        `(${exact >> BigInt(Math.log2(sectorsPerCluster))}).`,
     );
   const clusters = Math.floor(sectors / sectorsPerCluster);
   if (mftLcn > clusters || mirrorLcn > clusters)

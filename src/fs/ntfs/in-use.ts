@@ -24,9 +24,12 @@ export interface InUse {
 }
 
 export interface InUseOptions extends WalkOptions {
-  /** Called for each cluster that is met again, to tolerate it. Without it such a volume is refused. */
+  /** Called for each cluster that is met again (the first million), to tolerate it. Without it such a volume is refused. */
   readonly onDuplicate?: (cluster: number) => void;
 }
+
+/** Clusters met again that are named one by one; a hostile volume can have any number. */
+const MOST_DUPLICATES = 1 << 20;
 
 /**
  * Finds the clusters in use by walking the master file table, as native does: base records in use, all their attributes,
@@ -46,6 +49,10 @@ export async function inUse(parts: NtfsParts, options: InUseOptions = {}): Promi
       blocks.add(from, met);
       if (met >= end) return;
       if (options.onDuplicate === undefined) throw twice(met);
+      if (duplicates >= MOST_DUPLICATES) {
+        duplicates += end - met - blocks.add(met, end);
+        return;
+      }
       options.onDuplicate(met);
       duplicates++;
       from = met + 1;

@@ -232,7 +232,7 @@ async function addFile(
       byPart.set("$MFT record", [...(byPart.get("$MFT record") ?? []), [record * size, (record + 1) * size]]);
   }
   if (byPart.size === 0) return;
-  const named = await paths.of(longNames(attributes));
+  const named = number === FILE_ROOT ? ["/"] : await paths.of(longNames(attributes));
   for (const [part, ranges] of byPart)
     found.push({
       record: number,
