@@ -1,4 +1,4 @@
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import type { JobOptions } from "../../../src/engine/api.ts";
 import { type LayoutSpec, packerOf } from "../../../src/engine/copy/spec.ts";
 import { mappedSink } from "../../../src/engine/requests/mapped-sink.ts";
@@ -21,6 +21,7 @@ import { isStream, openNewTarget, openSpool, openStream } from "./convert-target
 import { QemuError } from "./errors.ts";
 import type { NewFile } from "./new-file.ts";
 import { type OpenedChain, openImage } from "./open.ts";
+import { checkCache } from "./options.ts";
 import type { QemuProgress } from "./progress.ts";
 
 /** Clusters are placed as they come and all that is left out reads as zeros: the engine's own copy does it. */
@@ -40,6 +41,7 @@ export async function convertIntoNew(
   options: JobOptions,
 ): Promise<void> {
   const name = s.target!;
+  checkCache(s.cache);
   const plain = isPlain(s, image);
   if (isStream(name)) {
     const stream = await openStream(name, image.format);
@@ -192,6 +194,10 @@ const output = (sink: CopyOutput["sink"]): CopyOutput => ({
 });
 
 async function openData(s: ConvertSettings, input: ConvertInput, name: string): Promise<NewFile> {
+  if (resolve(name) === resolve(s.target!))
+    throw new QemuError(
+      `${s.target}: error while converting qcow2: Failed to get shared "resize" lock\nIs another process using the image [${s.target}]?`,
+    );
   return openNewTarget(s.target!, "qcow2", [...input.paths, s.target!], name);
 }
 

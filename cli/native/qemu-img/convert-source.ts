@@ -1,3 +1,4 @@
+import { fstatSync, statSync } from "node:fs";
 import type { Snapshot } from "../../../src/image/qcow2/snapshots.ts";
 import { Concatenated } from "../../../src/io/concatenated.ts";
 import type { Source } from "../../../src/io/source.ts";
@@ -36,6 +37,7 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
           share: s.share,
         }),
       );
+    for (const chain of chains) await askForHoles(chain);
     if (s.bitmaps) checkBitmaps(chains);
     if (s.snapshot !== null && s.snapshot.kind === "word" && chains.length > 1)
       throw new QemuError("No support for concatenating multiple snapshot");
@@ -58,10 +60,19 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
   }
 }
 
+/** As native does, images that look allocated ahead of use are asked for the holes in their files. */
+async function askForHoles(chain: OpenedChain): Promise<void> {
+  const { looksPreallocated } = await import("../../../src/image/qcow2/preallocation.ts");
+  for (const { image, header, file } of chain.layers) {
+    if (image === null || header === null || header.cryptMethod !== 0) continue;
+    const stored = fstatSync(file.fd).blocks * 512;
+    if (await looksPreallocated(file, header, stored)) image.holes = await image.openData();
+  }
+}
+
 /** "-" and what cannot be read at any offset is kept in a temporary file. */
 async function seekableName(name: string): Promise<string> {
   if (name !== "-") {
-    const { statSync } = await import("node:fs");
     const st = statSync(name, { throwIfNoEntry: false });
     if (st === undefined || !(st.isFIFO() || (st.isCharacterDevice() && name.startsWith("/dev/std"))))
       return name;
@@ -91,7 +102,7 @@ async function openSnapshot(chain: OpenedChain, choice: SnapshotChoice): Promise
   const { openQcow2 } = await import("../../../src/image/qcow2/reader.ts");
   const { refuseGate } = await import("../../../src/engine/open.ts");
   const data = chain.header!.external ? await chain.image.openData() : undefined;
-  return openQcow2(chain.file, refuseGate, {
+  const view = await openQcow2(chain.file, refuseGate, {
     ...(data === undefined ? {} : { data }),
     backing: chain.backing?.disk ?? null,
     snapshot: (list) => {
@@ -100,6 +111,8 @@ async function openSnapshot(chain: OpenedChain, choice: SnapshotChoice): Promise
       return found;
     },
   });
+  view.holes = chain.image.holes;
+  return view;
 }
 
 function pick(list: readonly Snapshot[], choice: SnapshotChoice): Snapshot | undefined {

@@ -15,6 +15,8 @@ const NATIVE = { windowBits: 12, memLevel: 9, level: 6 };
 /** Half the time for 0.3 % more bytes. */
 const FAST = { windowBits: 12, memLevel: 9, level: 5 };
 const ZSTD_LEVEL = 3;
+/** In WebAssembly: a seventh faster for 1.5 % more bytes. */
+const WASM_ZSTD_LEVEL = 2;
 
 /**
  * A function that compresses one cluster for a QCOW2 image, synchronously. `identical`: deflate streams are qemu-img's,
@@ -33,7 +35,7 @@ export async function clusterCompressor(
   }
   const { zstdCompressSync } = zlib;
   const level = zlib.constants.ZSTD_c_compressionLevel;
-  if (zstdCompressSync === undefined || level === undefined) return zstdCompressor(ZSTD_LEVEL);
+  if (zstdCompressSync === undefined || level === undefined) return zstdCompressor(WASM_ZSTD_LEVEL);
   return (cluster) =>
     zstdCompressSync(cluster, {
       params: { [level]: ZSTD_LEVEL },

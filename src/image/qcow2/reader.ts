@@ -48,6 +48,11 @@ export interface OpenQcow2Options {
 
 /** An opened QCOW2 image: the disk inside it. */
 export interface Qcow2Image extends OpenedImage, StatusSource {
+  /**
+   * The file that holds the data, where `status` is to ask the host about holes in it; null (the default) where not. See
+   * `looksPreallocated`.
+   */
+  holes: Source | null;
   readonly header: Qcow2Header;
   readonly snapshots: readonly Snapshot[];
   /** Why the snapshot table cannot be read, or null. */
@@ -141,6 +146,7 @@ class Reader implements Qcow2Image {
   readonly size: number;
   readonly label: string;
   readonly header: Qcow2Header;
+  holes: Source | null = null;
   readonly statusAlignment: number;
   readonly snapshots: readonly Snapshot[];
   private readonly source: Source;
@@ -323,18 +329,27 @@ class Reader implements Qcow2Image {
   map(from: number, to: number): MapRuns | Promise<MapRuns> {
     const runs = new MapRuns(from);
     const end = Math.min(to, this.size);
-    while (runs.end < end && runs.count < BATCH) {
-      const r = this.mapRun(runs, end);
-      if (r !== null) return this.mapOn(r, runs, end);
+    try {
+      while (runs.end < end && runs.count < BATCH) {
+        const r = this.mapRun(runs, end);
+        if (r !== null) return this.mapOn(r, runs, end);
+      }
+    } catch (error) {
+      // What comes before the damage is good: the next call throws.
+      if (runs.count === 0) throw error;
     }
     return runs;
   }
 
   private async mapOn(first: Promise<void>, runs: MapRuns, end: number): Promise<MapRuns> {
-    await first;
-    while (runs.end < end && runs.count < BATCH) {
-      const r = this.mapRun(runs, end);
-      if (r !== null) await r;
+    try {
+      await first;
+      while (runs.end < end && runs.count < BATCH) {
+        const r = this.mapRun(runs, end);
+        if (r !== null) await r;
+      }
+    } catch (error) {
+      if (runs.count === 0) throw error;
     }
     return runs;
   }
@@ -404,7 +419,10 @@ class Reader implements Qcow2Image {
     run.length = length;
     run.host = -1;
     run.file = null;
-    if (state === DATA && host >= 0 && this.header.cryptMethod === CRYPT.none) this.place(host, run);
+    if (state === DATA && host >= 0 && this.header.cryptMethod === CRYPT.none) {
+      this.place(host, run);
+      if (this.holes !== null && run.host >= 0) return this.holesOf(host, run);
+    }
     if (state !== HOLE) return null;
     if (this.backing === null || at >= this.backing.size) {
       run.state = ZERO;
@@ -413,6 +431,25 @@ class Reader implements Qcow2Image {
     if (own) return null;
     this.below ??= statusOf(this.backing);
     return this.below(at, Math.min(at + length, this.backing.size), false, run);
+  }
+
+  /** Asks the host where stored bytes are holes: they read as zeros. */
+  private holesOf(host: number, run: StatusRun): Promise<void> | null {
+    const holes = this.holes!;
+    const take = (map: MapRuns): void => {
+      if (map.count === 0) return;
+      const hole = map.state[0] !== DATA;
+      if (hole) run.state = ZERO;
+      // A hole up to the end of the file goes on behind it.
+      if (!hole || host + map.length[0] < holes.size) run.length = Math.min(run.length, map.length[0]);
+      if (!hole) return;
+      run.host = -1;
+      run.file = null;
+    };
+    const r = holes.map(host, host + run.length);
+    if (r instanceof Promise) return r.then(take);
+    take(r);
+    return null;
   }
 
   /** Where stored bytes lie; a run that the file's end cuts short is left to `read`. */
