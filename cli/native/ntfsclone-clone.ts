@@ -14,6 +14,7 @@ import { withJob } from "../commands/job.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
 import { AnnouncedTarget, type CloneOutput, checkFree, openCloneOutput } from "./ntfsclone-output.ts";
 import { PercentLines } from "./ntfsclone-progress.ts";
+import type { Rescue } from "./ntfsclone-rescue.ts";
 import { NewSerial, NewSerialSource } from "./ntfsclone-serial.ts";
 import {
   errorName,
@@ -31,8 +32,17 @@ const BACKUP_BYTES = 512;
 
 /** Clones a volume, or saves it as a special image. */
 export async function clone(o: NtfscloneOptions, output: string, say: Say): Promise<void> {
-  const source = await openSource(o.source);
+  const file = await openSource(o.source);
+  let source = file;
+  let rescue: Rescue | null = null;
   try {
+    if (o.rescue) {
+      const { Rescue } = await import("./ntfsclone-rescue.ts");
+      rescue = await Rescue.ofVolume(file, o, say).catch((error: unknown) => {
+        throw openFailure(o, error);
+      });
+      source = rescue.source;
+    }
     const volume = await openVolume(o, source);
     sayVolume(volume, source, say);
     const { clusters, clusterSize } = volume.boot;
@@ -40,15 +50,20 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
       image: o.save,
       bytes: o.save ? 0 : clusters * clusterSize + BACKUP_BYTES,
       sources: [o.source],
+      // What was rescued before an interruption is what a later run goes on from.
+      inPlace: o.mapfile !== null && !o.save && !o.metadata,
+      resume: o.resume,
     });
     try {
-      await withJob((job) => write(o, output, volume, opened, say, job), { line: false });
+      await withJob((job) => write(o, output, volume, opened, rescue, say, job), { line: false });
     } catch (error) {
       await opened.target.abort();
       throw failure(error, opened);
+    } finally {
+      rescue?.save();
     }
   } finally {
-    await source.close();
+    await file.close();
   }
 }
 
@@ -87,18 +102,22 @@ function openRefusal(path: string, code: string, library: string): Refusal {
   return systemRefusal(code, `Opening '${path}' as NTFS failed`, hint, library);
 }
 
+function openFailure(o: NtfscloneOptions, error: unknown): Refusal {
+  if (error instanceof NtfsError) {
+    const library = error.nativeText === "" ? error.message : error.nativeText;
+    return openRefusal(o.source, errorName(error.errno), `${library}\n`);
+  }
+  if (error instanceof IoError) return openRefusal(o.source, error.code, `${error.message}\n`);
+  return refusalOf(error);
+}
+
 /** Opens the volume as native does, and refuses what it refuses. Throws Refusal. */
 export async function openVolume(o: NtfscloneOptions, source: Source): Promise<NtfsVolume> {
   let volume: NtfsVolume;
   try {
     volume = await openNtfs(source, { strict: true });
   } catch (error) {
-    if (error instanceof NtfsError) {
-      const library = error.nativeText === "" ? error.message : error.nativeText;
-      throw openRefusal(o.source, errorName(error.errno), `${library}\n`);
-    }
-    if (error instanceof IoError) throw openRefusal(o.source, error.code, `${error.message}\n`);
-    throw refusalOf(error);
+    throw openFailure(o, error);
   }
   if (volume.dirty && o.force === 0)
     throw new Refusal(
@@ -213,11 +232,13 @@ async function write(
   path: string,
   volume: NtfsVolume,
   output: CloneOutput,
+  rescue: Rescue | null,
   say: Say,
   job: JobOptions,
 ): Promise<void> {
   const taken = await scan(o, volume, say, job.signal);
-  if (!o.metadata) return copy(o, path, volume, output, taken, say, job);
+  if (!o.metadata) return copy(o, path, volume, output, rescue, taken, say, job);
+  rescue?.source.startCopying();
   const { writeMetadata } = await import("./ntfsclone-metadata.ts");
   await writeMetadata(o, volume, output, taken, say, job.signal);
 }
@@ -227,6 +248,7 @@ async function copy(
   path: string,
   volume: NtfsVolume,
   output: CloneOutput,
+  rescue: Rescue | null,
   taken: Taken,
   say: Say,
   job: JobOptions,
@@ -252,6 +274,7 @@ async function copy(
   // Native puts what nothing owns before all the rest of an image, which then cannot be restored to a pipe.
   const before = o.save && o.ignoreFsCheck && extra !== null ? [extra] : [];
   if (extra !== null && before.length === 0) used.blocks.union(extra);
+  if (rescue !== null && (o.save || !output.target.seekable)) rescue.source.startCopying();
   if (o.save) {
     const size = await saveImage(source, [...before, used.blocks], geometry, target, {
       onProgress(done) {
@@ -265,6 +288,20 @@ async function copy(
   const serial = o.serial === "keep" ? null : new NewSerial(o.serial === "half", say);
   const base = serial === null ? source : new NewSerialSource(source, serial);
   const size = volumeEnd(geometry);
+  if (rescue !== null && output.target.seekable) {
+    await rescue.clone({
+      options: o,
+      target,
+      blocks: used.blocks,
+      clusterSize,
+      size,
+      signal: job.signal,
+      onProgress: (done) => lines?.update(done),
+      change: serial === null ? null : (bytes, at) => serial.patch(bytes, at),
+    });
+    await target.commit(size);
+    return;
+  }
   await writeImage(new SelectedSource(base, used.blocks, clusterSize, size), target, {
     layout: { kind: "raw", clusterSize, guestSize: size, offset: 0 },
     keepZero: output.kind === "device",

@@ -1,4 +1,4 @@
-import { ftruncateSync, type Stats, statfsSync, statSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, type Stats, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { ImprintError, IoError, RefusedError } from "../../src/errors.ts";
 import type { Target } from "../../src/io/target.ts";
@@ -46,6 +46,10 @@ export interface OutputNeeds {
   readonly bytes: number;
   /** Files that are read meanwhile. */
   readonly sources: readonly string[];
+  /** A file is written under its own name from the start, and stays when the run is interrupted. */
+  readonly inPlace?: boolean;
+  /** With `inPlace`: the file is there and keeps what it holds. */
+  readonly resume?: boolean;
 }
 
 /** Opens the output of a run. A file appears under its name when it is committed. Throws Refusal. */
@@ -61,6 +65,10 @@ export async function openCloneOutput(path: string, needs: OutputNeeds): Promise
       return { target: m.openSequentialTarget(path), kind: "stream" };
     }
     m.checkTarget(path, { sources: needs.sources });
+    if (needs.inPlace === true) {
+      if (needs.resume !== true) closeSync(openSync(path, "w", 0o600));
+      return { target: m.openInPlaceTarget(path, { shrink: true, sync: true }), kind: "file" };
+    }
     const target = m.createFileTarget(path, { mode: needs.image ? 0o666 : 0o600, sync: true });
     if (!needs.image) proveSize(path, target, needs.bytes);
     return { target, kind: "file" };

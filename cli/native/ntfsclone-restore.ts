@@ -1,7 +1,7 @@
 import { AbortError, FormatError, IoError, RefusedError, UnsupportedError } from "../../src/errors.ts";
 import { CommandError } from "../../src/image/ntfsclone/commands.ts";
 import { ImageVersionError } from "../../src/image/ntfsclone/header.ts";
-import { ImageStream } from "../../src/image/ntfsclone/restore.ts";
+import { frontToBack, ImageStream } from "../../src/image/ntfsclone/restore.ts";
 import type { SequentialSource } from "../../src/io/source.ts";
 import { withJob } from "../commands/job.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
@@ -23,7 +23,7 @@ const BACKUP_BYTES = 512;
 
 /** `-r`: from an image to a file, a device or standard output, or nowhere (-n). */
 export async function restore(o: NtfscloneOptions, say: Say): Promise<void> {
-  const input = await openInput(o);
+  const input = await openInput(o, say);
   try {
     const image = await openImage(input);
     const { header } = image;
@@ -74,10 +74,20 @@ async function follow(
   await output.target.commit(size);
 }
 
-async function openInput(o: NtfscloneOptions): Promise<SequentialSource> {
+async function openInput(o: NtfscloneOptions, say: Say): Promise<SequentialSource> {
   const m = await import("../../src/node.ts");
   if (o.source === "-") return m.openStdinSource();
   try {
+    if (o.rescue) {
+      const { Rescue } = await import("./ntfsclone-rescue.ts");
+      const rescue = Rescue.ofImage(m.openFileSource(o.source), o, say);
+      const input = frontToBack(rescue.source);
+      const close = async (): Promise<void> => {
+        rescue.save();
+        await input.close();
+      };
+      return { ...input, close };
+    }
     return m.openSequentialSource(o.source);
   } catch (error) {
     if (error instanceof IoError) throw systemRefusal(error.code, "failed to open image");

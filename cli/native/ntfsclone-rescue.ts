@@ -1,0 +1,117 @@
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import type { BlockSet } from "../../src/bytes/block-set.ts";
+import { openNtfsRescue } from "../../src/engine/ntfs/rescue.ts";
+import { rescueClone } from "../../src/engine/rescue/clone.ts";
+import type { DomainMap } from "../../src/engine/rescue/domain-map.ts";
+import { formatMapfile, parseMapfile } from "../../src/engine/rescue/mapfile.ts";
+import { RescueSource } from "../../src/engine/rescue/rescue-source.ts";
+import { AbortError, IoError } from "../../src/errors.ts";
+import type { Source } from "../../src/io/source.ts";
+import type { Target } from "../../src/io/target.ts";
+import { version } from "../version.ts";
+import type { NtfscloneOptions } from "./ntfsclone-options.ts";
+import { errorName, refusal, refusalOf, type Say, systemRefusal } from "./ntfsclone-text.ts";
+
+/** Milliseconds between two map files. */
+const SAVE_EVERY = 5000;
+
+/** A failing source that is read with `--rescue`, and the map of what could be read. */
+export class Rescue {
+  readonly source: RescueSource;
+  private readonly mapfile: string | null;
+  private saved = performance.now();
+
+  private constructor(source: RescueSource, mapfile: string | null) {
+    this.source = source;
+    this.mapfile = mapfile;
+  }
+
+  /** Prepares the source of a volume. Throws Refusal for a map file that makes no sense. */
+  static async ofVolume(base: Source, o: NtfscloneOptions, say: Say): Promise<Rescue> {
+    const { source, notes } = await openNtfsRescue(base, { ...options(base, o, say), defer: defers(o) });
+    for (const note of notes) say(`${note}\n`);
+    return new Rescue(source, o.mapfile);
+  }
+
+  /** Prepares the source of an image. */
+  static ofImage(base: Source, o: NtfscloneOptions, say: Say): Rescue {
+    const source = new RescueSource(base, { ...options(base, o, say), sectorSize: 512 });
+    source.startCopying();
+    return new Rescue(source, o.mapfile);
+  }
+
+  /** Writes the map file, where one is kept. */
+  save(): void {
+    this.saved = performance.now();
+    if (this.mapfile === null) return;
+    const text = formatMapfile(this.source.domain, `imprint ${version()}`);
+    try {
+      writeFileSync(`${this.mapfile}.new`, text);
+      renameSync(`${this.mapfile}.new`, this.mapfile);
+    } catch (error) {
+      throw systemRefusal((error as NodeJS.ErrnoException).code ?? "EIO", `Writing '${this.mapfile}' failed`);
+    }
+  }
+
+  /** Clones to a target that can be written out of order: what reads well first. */
+  async clone(job: RescueCopy): Promise<void> {
+    await rescueClone(this.source, job.target, job.blocks, {
+      blockSize: job.clusterSize,
+      size: job.size,
+      retries: job.options.retries,
+      resume: job.options.resume,
+      checkpoint: () => {
+        if (performance.now() - this.saved >= SAVE_EVERY) this.save();
+      },
+      onProgress(clusters) {
+        if (job.signal?.aborted) throw new AbortError();
+        job.onProgress(clusters);
+      },
+      ...(job.change === null ? {} : { change: job.change }),
+    });
+  }
+}
+
+/** A clone of a failing source. */
+export interface RescueCopy {
+  readonly options: NtfscloneOptions;
+  readonly target: Target;
+  readonly blocks: BlockSet;
+  readonly clusterSize: number;
+  /** Bytes of the clone. */
+  readonly size: number;
+  readonly signal: AbortSignal | undefined;
+  /** Called with the clusters done so far. */
+  readonly onProgress: (clusters: number) => void;
+  readonly change: ((bytes: Uint8Array, at: number) => void) | null;
+}
+
+/** True where the target is written out of order: a clone to a file or device. */
+export function defers(o: NtfscloneOptions): boolean {
+  return o.rescue && !o.save && !o.metadata && !o.restore && o.output !== "-";
+}
+
+function options(base: Source, o: NtfscloneOptions, say: Say) {
+  const domain = readMap(o, base.size);
+  return {
+    retries: o.retries,
+    onLost: (at: number) => say(`WARNING: Can't read sector at ${at}, lost data.\n`),
+    ...(domain === null ? {} : { domain }),
+  };
+}
+
+function readMap(o: NtfscloneOptions, size: number): DomainMap | null {
+  if (o.mapfile === null) return null;
+  if (!existsSync(o.mapfile)) {
+    if (o.resume) throw refusal(`--resume: there is no map file '${o.mapfile}'`);
+    return null;
+  }
+  try {
+    return parseMapfile(readFileSync(o.mapfile, "utf8"), size);
+  } catch (error) {
+    if (error instanceof IoError) throw systemRefusal(error.code, `Reading '${o.mapfile}' failed`);
+    const { code, errno } = error as NodeJS.ErrnoException;
+    if (errno !== undefined) throw systemRefusal(code ?? errorName(errno), `Reading '${o.mapfile}' failed`);
+    throw refusalOf(error);
+  }
+}
