@@ -45,6 +45,8 @@ export class RescueSource implements Source {
   private readonly patches: { readonly at: number; readonly bytes: Uint8Array }[] = [];
   /** Sectors that reads have lost since copying began; null before. */
   private lost: BlockSet | null = null;
+  /** Sectors that reads have lost before copying began: of metadata. */
+  lostWhileOpen = 0;
   private failures = 0;
   private skip = FIRST_SKIP;
   /** Up to here everything is left for later. */
@@ -62,15 +64,14 @@ export class RescueSource implements Source {
     return this.base.size;
   }
 
-  /** Bytes given up so far. */
-  get lostBytes(): number {
-    return this.domain.bytes(BAD);
-  }
-
-  /** Byte ranges given up so far, ascending. */
+  /** Byte ranges that reads have lost since copying began, ascending. */
   lostRanges(): [from: number, to: number][] {
     const ranges: [number, number][] = [];
-    for (const r of this.domain.runs()) if (r.status === BAD) ranges.push([r.from, r.to]);
+    if (this.lost === null) return ranges;
+    const list = new ExtentList();
+    this.lost.runs(0, this.lost.limit, list);
+    for (let i = 0; i < list.count; i++)
+      ranges.push([list.start(i) * this.sectorSize, Math.min(list.end(i) * this.sectorSize, this.size)]);
     return ranges;
   }
 
@@ -160,7 +161,7 @@ export class RescueSource implements Source {
   }
 
   private finish(piece: Uint8Array, at: number, got: number): number {
-    if (got > 0) this.domain.set(at, at + got, FINISHED);
+    if (got > 0) this.finished(at, at + got);
     this.failures = 0;
     this.skip = FIRST_SKIP;
     this.applyPatches(piece.subarray(0, got), at);
@@ -181,7 +182,7 @@ export class RescueSource implements Source {
       if (this.skipTo <= p && this.clean(p, to) && (await this.try(block, p))) {
         this.failures = 0;
         this.skip = FIRST_SKIP;
-        this.domain.set(p, to, FINISHED);
+        this.finished(p, to);
       } else await this.readSectors(block, p);
       p = to;
     }
@@ -198,7 +199,7 @@ export class RescueSource implements Source {
       const later = this.deferring && (this.skipTo > p || status === UNTRIMMED);
       if (status !== BAD && !later && (await this.tryOften(sector, p))) {
         this.failures = 0;
-        this.domain.set(p, to, FINISHED);
+        this.finished(p, to);
       } else {
         if (status !== BAD) this.domain.set(p, to, later ? UNTRIMMED : BAD);
         if (status !== BAD && !later) this.failed(to);
@@ -208,9 +209,17 @@ export class RescueSource implements Source {
     }
   }
 
+  /** What was only looked at is not in any clone yet: a later run would leave it out. */
+  private finished(from: number, to: number): void {
+    if (this.lost !== null) this.domain.set(from, to, FINISHED);
+  }
+
   private lose(sector: Uint8Array, at: number): void {
     markLost(sector);
-    if (this.lost === null) return;
+    if (this.lost === null) {
+      this.lostWhileOpen++;
+      return;
+    }
     const isNew = this.lost.add(Math.floor(at / this.sectorSize)) > 0;
     if (isNew && this.options.defer !== true) this.options.onLost?.(at - (at % this.sectorSize));
   }
