@@ -227,7 +227,8 @@ function workers(value: string): number {
   return n;
 }
 
-function snapshotChoice(value: string): SnapshotChoice {
+/** What -l says. */
+export function snapshotChoice(value: string): SnapshotChoice {
   if (!value.startsWith("snapshot.")) return { kind: "word", word: value };
   let id: string | null = null;
   let name: string | null = null;

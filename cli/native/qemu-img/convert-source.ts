@@ -61,7 +61,7 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
 }
 
 /** As native does, images that look allocated ahead of use are asked for the holes in their files. */
-async function askForHoles(chain: OpenedChain): Promise<void> {
+export async function askForHoles(chain: OpenedChain): Promise<void> {
   const { looksPreallocated } = await import("../../../src/image/qcow2/preallocation.ts");
   for (const { image, header, file } of chain.layers) {
     if (image === null || header === null || header.cryptMethod !== 0) continue;
@@ -94,7 +94,8 @@ function checkBitmaps(chains: readonly OpenedChain[]): void {
   if (chains[0].image === null) throw new QemuError("Source lacks bitmap support");
 }
 
-async function openSnapshot(chain: OpenedChain, choice: SnapshotChoice): Promise<Source> {
+/** The disk of an image as of one of its snapshots. Throws QemuError with native's text. */
+export async function openSnapshot(chain: OpenedChain, choice: SnapshotChoice): Promise<Source> {
   if (chain.image === null)
     throw new QemuError(
       "Failed to load snapshot: Block format 'raw' used by device '' does not support temporarily loading internal snapshots",

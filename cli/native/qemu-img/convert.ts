@@ -21,7 +21,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
         const { convertIntoNew } = await import("./convert-new.ts");
         await withJob((job) => convertIntoNew(settings, input, image, progress, job), { line: false });
       }
-      progress.update(1, 1);
+      progress.complete();
     } finally {
       await input.close();
     }
