@@ -1,7 +1,7 @@
 import type { CheckOutcome } from "../../../src/image/qcow2/check/check.ts";
 import type { CheckResult } from "../../../src/image/qcow2/check/result.ts";
 import { print, printError } from "../../ui/out.ts";
-import { complain, QemuError, QemuUsageError } from "./errors.ts";
+import { QemuError, QemuUsageError } from "./errors.ts";
 import { hostText } from "./host-text.ts";
 import { qemuJson } from "./json.ts";
 import { openEditable, openImage } from "./open.ts";
@@ -22,10 +22,21 @@ interface CheckArguments {
   readonly repair: "leaks" | "all" | null;
 }
 
+/** Where texts go. */
+export interface CheckOutput {
+  out(text: string): void;
+  err(text: string): void;
+}
+
 /** qemu-img check. */
-export async function run(_program: string, args: readonly string[]): Promise<number> {
+export function run(_program: string, args: readonly string[]): Promise<number> {
+  return check(args, { out: print, err: printError });
+}
+
+/** The command with its output. Throws QemuError. */
+export async function check(args: readonly string[], output: CheckOutput): Promise<number> {
   const o = parseArguments(args);
-  return o.repair === null ? checkOnly(o) : repair(o, o.repair);
+  return o.repair === null ? checkOnly(o, output) : repair(o, o.repair, output);
 }
 
 function parseArguments(args: readonly string[]): CheckArguments {
@@ -65,14 +76,14 @@ function parseArguments(args: readonly string[]): CheckArguments {
   return { name: operands[0], format, imageOpts, share, quiet, output: kind, repair };
 }
 
-async function checkOnly(o: CheckArguments): Promise<number> {
+async function checkOnly(o: CheckArguments, output: CheckOutput): Promise<number> {
   const { format, imageOpts, share } = o;
   const opened = await openImage(o.name, { format, imageOpts, share, check: true, data: false });
   try {
     if (opened.format !== "qcow2") throw notSupported();
     const { checkImage } = await import("../../../src/image/qcow2/check/check.ts");
     const { file } = opened;
-    const lines = new Lines();
+    const lines = new Lines(output);
     let outcome: CheckOutcome;
     try {
       outcome = checkImage(
@@ -82,13 +93,13 @@ async function checkOnly(o: CheckArguments): Promise<number> {
     } finally {
       lines.flush();
     }
-    return conclude(o, opened.format, outcome, null);
+    return conclude(o, opened.format, outcome, null, output);
   } finally {
     await opened.close();
   }
 }
 
-async function repair(o: CheckArguments, mode: "leaks" | "all"): Promise<number> {
+async function repair(o: CheckArguments, mode: "leaks" | "all", output: CheckOutput): Promise<number> {
   const { format, imageOpts, share } = o;
   const opened = await openEditable(o.name, { format, imageOpts, share, check: true, data: false });
   try {
@@ -96,25 +107,23 @@ async function repair(o: CheckArguments, mode: "leaks" | "all"): Promise<number>
     const { repairImage } = await import("../../../src/image/qcow2/check/repair.ts");
     const { checkImage } = await import("../../../src/image/qcow2/check/check.ts");
     const { file } = opened;
-    const lines = new Lines();
+    const lines = new Lines(output);
     const report = (line: string): void => lines.add(line);
     try {
       const first = repairImage(file, { repair: mode, report });
       const { leaksFixed, corruptionsFixed } = first.result;
-      if (leaksFixed + corruptionsFixed === 0) {
-        lines.flush();
-        return conclude(o, opened.format, first, null);
-      }
       lines.flush();
+      if (first.failure !== null || leaksFixed + corruptionsFixed === 0)
+        return conclude(o, opened.format, first, null, output);
       if (o.output === "human" && !o.quiet)
-        print(
+        output.out(
           "The following inconsistencies were found and repaired:\n\n" +
             `    ${leaksFixed} leaked clusters\n    ${corruptionsFixed} corruptions\n\n` +
             "Double checking the fixed image now...\n",
         );
       const second = checkImage(file, { report });
       lines.flush();
-      return conclude(o, opened.format, second, first.result);
+      return conclude(o, opened.format, second, first.result, output);
     } finally {
       lines.flush();
     }
@@ -133,11 +142,12 @@ function conclude(
   format: string,
   { result, failure }: CheckOutcome,
   fixed: CheckResult | null,
+  output: CheckOutput,
 ): number {
   if (failure === null && !o.quiet)
-    print(o.output === "json" ? `${json(o.name, format, result, fixed ?? result)}\n` : human(result));
+    output.out(o.output === "json" ? `${json(o.name, format, result, fixed ?? result)}\n` : human(result));
   if (failure !== null || result.errors > 0) {
-    complain(failure === null ? "Check failed" : `Check failed: ${hostText(failure) ?? failure}`);
+    output.err(`qemu-img: Check failed${failure === null ? "" : `: ${hostText(failure) ?? failure}`}\n`);
     return 1;
   }
   return result.corruptions > 0 ? CORRUPT : result.leaks > 0 ? LEAKS : 0;
@@ -193,6 +203,11 @@ function json(name: string, format: string, r: CheckResult, fixed: CheckResult):
 /** Findings on their way to standard error, many at a time. */
 class Lines {
   private text = "";
+  private readonly output: CheckOutput;
+
+  constructor(output: CheckOutput) {
+    this.output = output;
+  }
 
   add(line: string): void {
     this.text += `${line}\n`;
@@ -200,7 +215,7 @@ class Lines {
   }
 
   flush(): void {
-    if (this.text !== "") printError(this.text);
+    if (this.text !== "") this.output.err(this.text);
     this.text = "";
   }
 }

@@ -8,8 +8,8 @@ import { type CheckResult, hex64 } from "./result.ts";
 export interface CopiedRepairs {
   /** Entry `index` of the L1 table. */
   writeL1(bytes: Uint8Array, index: number): void;
-  /** An entry of the L2 table at `table`, at byte `at` of the image. */
-  writeL2(bytes: Uint8Array, at: number, table: number): void;
+  /** The L2 table at byte `at` of the image. */
+  writeL2(table: Uint8Array, at: number): void;
 }
 
 const EXTENDED = 1;
@@ -77,6 +77,7 @@ export function checkCopiedFlags(
       tableBytes += image.clusterSize;
       if (tableBytes > MOST_TABLE_BYTES) throw endless("qcow2 L2 table", offset);
       image.read(table.bytes, offset);
+      let dirty = 0;
       for (let j = 0; j < entries; j++) {
         j =
           raw.checkCopied(
@@ -104,9 +105,13 @@ export function checkCopiedFlags(
         );
         if (repairs === null) result.corruptions++;
         else {
-          repairs.writeL2(flagged(table.bytes, q, references === 1), offset + q, offset);
-          result.corruptionsFixed++;
+          flagged(table.bytes, q, references === 1);
+          dirty++;
         }
+      }
+      if (dirty > 0) {
+        repairs!.writeL2(table.bytes, offset);
+        result.corruptionsFixed += dirty;
       }
     }
   }

@@ -316,15 +316,15 @@ export class RefcountCheck {
         );
         file.write(bytes, l1Offset + index * 8);
       },
-      writeL2: (bytes, at, table) => {
+      writeL2: (table, at) => {
         this.guard!.demand(
-          table,
+          at,
           image.clusterSize,
           "active L2 table",
           this.error,
           "ERROR: Could not write L2 table; metadata overlap check failed: Input/output error",
         );
-        file.write(bytes, at);
+        file.write(table, at);
       },
     };
   }
