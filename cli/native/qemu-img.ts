@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   resize: () => import("./qemu-img/resize.ts"),
   snapshot: () => import("./qemu-img/snapshot.ts"),
   create: () => import("./qemu-img/create.ts"),
+  measure: () => import("./qemu-img/measure.ts"),
 };
 
 /** Commands of the native tool that are not here (yet). */
@@ -29,7 +30,6 @@ const MISSING = new Set([
   "commit",
   "convert",
   "dd",
-  "measure",
   "rebase",
   "resize",
   "snapshot",

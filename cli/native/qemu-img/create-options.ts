@@ -146,7 +146,7 @@ export function formattingLine(name: string, format: CreateFormat, values: Creat
           ? given.text.replaceAll(",", ",,")
           : given.type === "bool"
             ? given.text
-            : String(given.value);
+            : String(BigInt.asIntN(64, given.value));
     shown.push(`${d.name}=${text}`);
   }
   return `Formatting '${name}', fmt=${format} ${shown.join(" ")}\n`;

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { ImprintError, IoError, RefusedError } from "../../../src/errors.ts";
 import { checkTarget } from "../../../src/io/node/safety.ts";
 import { print, printError } from "../../ui/out.ts";
@@ -188,6 +189,7 @@ async function createRaw(path: string, values: CreateValues, size: bigint, prefi
   const file = await newFile(path, prefix);
   try {
     const { preallocation } = rawOptions(values, 0, prefix);
+    if (size >= 1n << 63n) throw new QemuError(`${prefix}Could not resize file: ${hostText("EINVAL")}`);
     const bytes = sectors(size);
     if (bytes > Number.MAX_SAFE_INTEGER) throw tooLarge("raw", prefix);
     const { target } = file;
@@ -216,10 +218,15 @@ async function createImage(
     const dataName = textOf(values, "data_file");
     let data: NewFile | null = null;
     if (dataName !== null) {
-      data = await newFile(filePath(dataName, prefix), prefix, [...sources, path], dataName);
+      const dataPath = filePath(dataName, prefix);
+      if (resolve(dataPath) === resolve(path))
+        throw new QemuError(`${prefix}Could not create '${dataName}': it is the image itself`);
+      data = await newFile(dataPath, prefix, [...sources, path], dataName);
       opened.push(data);
     }
-    const options = qcow2Options(values, sectors(size), prefix);
+    const negative = size >= 1n << 63n;
+    const options = qcow2Options(values, negative ? 0 : sectors(size), prefix);
+    if (negative) throw new QemuError(`${prefix}Could not resize image: Image size cannot be negative`);
     const { createQcow2 } = await import("../../../src/image/qcow2/create/create.ts");
     let made: ReturnType<typeof createQcow2>;
     try {

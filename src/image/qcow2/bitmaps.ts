@@ -47,7 +47,8 @@ export function bitmapTableEntries(size: number, granularityBits: number, cluste
   return Math.ceil(bitmapBytes(size, granularityBits) / clusterSize);
 }
 
-function entryLength(nameLength: number): number {
+/** Bytes of a directory entry whose name has so many bytes. */
+export function bitmapEntryLength(nameLength: number): number {
   return Math.ceil((BITMAP.fixed + nameLength) / 8) * 8;
 }
 
@@ -110,7 +111,7 @@ function valid(e: BitmapEntry, header: Within): boolean {
 
 /** The directory's bytes. */
 export function serializeBitmapDirectory(list: readonly BitmapEntry[]): Uint8Array {
-  const b = new Uint8Array(list.reduce((sum, e) => sum + entryLength(e.nameBytes.length), 0));
+  const b = new Uint8Array(list.reduce((sum, e) => sum + bitmapEntryLength(e.nameBytes.length), 0));
   let at = 0;
   for (const e of list) {
     putU64be(b, at + BITMAP.tableOffset, e.tableOffset);
@@ -120,7 +121,7 @@ export function serializeBitmapDirectory(list: readonly BitmapEntry[]): Uint8Arr
     b[at + BITMAP.granularityBits] = e.granularityBits;
     putU16be(b, at + BITMAP.nameLength, e.nameBytes.length);
     b.set(e.nameBytes, at + BITMAP.fixed);
-    at += entryLength(e.nameBytes.length);
+    at += bitmapEntryLength(e.nameBytes.length);
   }
   return b;
 }
