@@ -317,7 +317,9 @@ export class QemuPacker implements StreamablePacker {
         guest += n;
         continue;
       }
-      this.zeroSubclusters(guest, from, to >= this.guestSize ? end * cs : to);
+      // The disk's last cluster is zeroed as a whole, if from its start.
+      const whole = to >= this.guestSize && from <= guest * cs;
+      this.zeroSubclusters(guest, from, whole ? end * cs : to);
       guest++;
     }
   }
