@@ -7,6 +7,8 @@
 /** Base class: `code` is stable and machine-readable; `message` is one line for a person. */
 export class ImprintError extends Error {
   readonly code: string;
+  /** What the format's native tool says of the same fault, where a drop-in command needs its words. */
+  native?: string;
   constructor(code: string, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.name = new.target.name;
@@ -28,6 +30,12 @@ export class FormatError extends ImprintError {
     this.structure = structure;
     this.offset = offset;
   }
+}
+
+/** Gives an error the words that the native tool has for it. */
+export function withNative<T extends ImprintError>(error: T, native: string): T {
+  error.native = native;
+  return error;
 }
 
 /** A feature that exists in the format but that this build cannot handle; named, never guessed around. */

@@ -54,11 +54,13 @@ async function readAll(source: Source, into: Uint8Array, at: number): Promise<vo
 export interface CompareOptions extends JobOptions {
   /** Compare only what `a` stores: elsewhere `b` may hold anything. */
   readonly storedOnly?: boolean;
+  /** Bytes to compare; all by default. */
+  readonly length?: number;
 }
 
 /** Compares the content of two sources, skipping what both know to be zero. A shorter source counts as zeros. */
 export async function compare(a: Source, b: Source, options: CompareOptions = {}): Promise<Comparison> {
-  const size = Math.max(a.size, b.size);
+  const size = Math.min(Math.max(a.size, b.size), options.length ?? Number.POSITIVE_INFINITY);
   const sizeDiffers = a.size !== b.size;
   const kernel = Kernel.get();
   const left = kernel.take(PIECE);

@@ -119,25 +119,32 @@ class Walk {
       entry.compressed = run.compressed;
       entry.offset = layer.plain ? run.place : -1;
       entry.file = layer.file;
-      if (entry.data && entry.offset >= 0 && layer.holes !== null) return lookForHole(layer.holes, entry);
+      if (entry.data && entry.offset >= 0 && layer.holes !== null)
+        return cutAtHole(layer.holes, entry.offset, entry);
       return null;
     }
   }
 }
 
-/** Cuts an entry where its bytes in the host file turn from data to hole or back; a hole's bytes are zeros. */
-function lookForHole(file: Source, entry: MapEntry): Promise<void> | null {
+/** Bytes of a disk that lie at `offset` of a host file; what `cutAtHole` changes. */
+export interface PlacedRun {
+  length: number;
+  zero: boolean;
+}
+
+/** Cuts a run at byte `offset` of a host file where that turns from data to hole or back; a hole's bytes are zeros. */
+export function cutAtHole(file: Source, offset: number, run: PlacedRun): Promise<void> | null {
   const cut = (runs: MapRuns): void => {
     if (runs.count === 0) return;
-    entry.length = Math.min(entry.length, runs.length[0]);
-    entry.zero = runs.state[0] !== DATA;
+    run.length = Math.min(run.length, runs.length[0]);
+    run.zero = runs.state[0] !== DATA;
   };
-  if (entry.offset >= file.size) {
+  if (offset >= file.size) {
     // Nothing is there: qemu takes all of it for zeros.
-    entry.zero = true;
+    run.zero = true;
     return null;
   }
-  const r = file.map(entry.offset, Math.min(entry.offset + entry.length, file.size));
+  const r = file.map(offset, Math.min(offset + run.length, file.size));
   if (r instanceof Promise) return r.then(cut);
   cut(r);
   return null;

@@ -61,6 +61,8 @@ async function build(): Promise<readonly CorpusImage[]> {
   await maker.headers();
   await maker.faults();
   maker.raw();
+  // Maps depend on what the host has stored, which it decides late.
+  await must("sync", ["-f", dir]);
   return maker.images;
 }
 

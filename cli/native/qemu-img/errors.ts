@@ -43,6 +43,7 @@ export function warn(text: string): void {
 /** What qemu-img says of an error that came from the engine: strerror's words for the host's, else our own message. */
 export function errorText(error: unknown): string {
   if (error instanceof QemuError) return error.message;
+  if (error instanceof ImprintError && error.native !== undefined) return error.native;
   if (error instanceof IoError) return hostText(error.code) ?? error.message;
   if (error instanceof ImprintError) return error.message;
   return error instanceof Error ? error.message : String(error);

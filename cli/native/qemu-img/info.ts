@@ -125,14 +125,21 @@ async function lookAt(opened: OpenedChain): Promise<ImageInfo> {
   let backing: ImageInfo["backing"] = null;
   if (h.backingFile !== null && h.backingFile !== "")
     backing = { name: h.backingFile, full: fullName(opened.name, h.backingFile), format: h.backingFormat };
+  let specific: JsonObject;
+  try {
+    specific = await specificOf(h, file);
+  } catch (error) {
+    throw openError(opened.name, error);
+  }
   return {
     ...base,
     encrypted: h.cryptMethod !== CRYPT.none,
     clusterSize: h.clusterSize,
     dirty: h.dirty,
     backing,
-    snapshots: opened.image.snapshots,
-    specific: await specificOf(h, file),
+    // An image with a data file cannot have any that mean something.
+    snapshots: h.external ? [] : opened.image.snapshots,
+    specific,
   };
 }
 

@@ -1,11 +1,9 @@
-import { fstatSync } from "node:fs";
-import { type MapEntry, type MapLayer, rawLayer, walkLayers } from "../../../src/engine/layer-map.ts";
-import { FormatError, ImprintError } from "../../../src/errors.ts";
-import { CRYPT } from "../../../src/image/qcow2/layout.ts";
-import { looksPreallocated } from "../../../src/image/qcow2/preallocation.ts";
+import { type MapEntry, type MapLayer, walkLayers } from "../../../src/engine/layer-map.ts";
+import { ImprintError } from "../../../src/errors.ts";
 import { print } from "../../ui/out.ts";
 import { errorText, QemuError, QemuUsageError } from "./errors.ts";
-import { type Layer, openImage } from "./open.ts";
+import { mapLayers } from "./layers.ts";
+import { openImage } from "./open.ts";
 import { OPTION, outputKind, parseCommand } from "./options.ts";
 import { parseSize } from "./sizes.ts";
 
@@ -40,30 +38,13 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   if (operands.length !== 1) throw new QemuUsageError("Expecting one image file name");
   const opened = await openImage(operands[0], { format, imageOpts, share, data: false });
   try {
-    const layers: MapLayer[] = [];
-    for (const layer of opened.layers) layers.push(await mapLayer(layer));
+    const layers = await mapLayers(opened.layers);
     const end = Math.min(opened.disk.size, start + most);
     await printMap(layers, start, end, output === "json" ? new JsonMap() : new HumanMap());
   } finally {
     await opened.close();
   }
   return 0;
-}
-
-async function mapLayer(layer: Layer): Promise<MapLayer> {
-  const { image, header, file } = layer;
-  if (image === null || header === null) return rawLayer(layer.disk, layer.name);
-  const data = header.external ? await image.openData() : file;
-  const stored = fstatSync(file.fd).blocks * 512;
-  const preallocated = await looksPreallocated(file, header, stored);
-  return {
-    size: image.size,
-    file: data.label,
-    plain: header.cryptMethod === CRYPT.none,
-    holes: preallocated ? data : null,
-    status: (at, end, run) => image.layerStatus(at, end, run),
-    emptyUntil: (at, end) => image.emptyUntil(at, end),
-  };
 }
 
 interface Format {
@@ -90,7 +71,7 @@ async function printMap(
     });
   } catch (error) {
     flush();
-    if (error instanceof FormatError || error instanceof ImprintError)
+    if (error instanceof ImprintError)
       throw new QemuError(`Could not read file metadata: ${errorText(error)}`);
     throw error;
   }

@@ -26,6 +26,11 @@ export interface OpenRequest {
   readonly data?: boolean;
   /** For a check: what the check itself looks at is not refused at opening. */
   readonly check?: boolean;
+  /**
+   * What becomes of an image that lacks its end: "warn" (default) says so and reads zeros, "refuse" ends with an error
+   * when something missing is read.
+   */
+  readonly truncated?: "warn" | "refuse";
   /** Number of the layer in a chain that the caller walks itself. Default 0. */
   readonly depth?: number;
 }
@@ -77,6 +82,7 @@ export async function openImage(
       const layer = await openLayer(named, {
         ...request,
         share: request.share ?? false,
+        truncated: request.truncated ?? "warn",
         locked: request.locked ?? "read",
         follow: request.backing !== "none" && !settings.untrusted,
         depth: request.depth ?? 0,
@@ -194,6 +200,7 @@ async function closeAll(opened: readonly Layer[]): Promise<void> {
 
 interface LayerRequest {
   readonly share: boolean;
+  readonly truncated: "warn" | "refuse";
   /** What the top layer is opened for. */
   readonly locked: "read" | "write";
   readonly follow: boolean;
@@ -251,7 +258,17 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
   const { openQcow2 } = await import("../../../src/image/qcow2/reader.ts");
   let backing: Layer | null = null;
   const gate = request.gate ?? (await chainGate(request.follow));
+  let told = false;
+  const tell = (missing: string, at: number): void => {
+    if (!told)
+      warn(
+        `'${named.shown}' is cut short: it ends at byte ${file.size}, and the ${missing.replace("qcow2 ", "")} at byte ${at} is missing. ` +
+          "What is missing reads as zeros",
+      );
+    told = true;
+  };
   const image = await openQcow2(file, gate, {
+    ...(request.truncated === "warn" ? { onTruncated: tell } : {}),
     depth: request.depth,
     check: request.check,
     openBacking: async () => {
@@ -261,6 +278,11 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
     },
   });
   const { header } = image;
+  if (!request.check) {
+    const { cutShort } = await import("../../../src/image/qcow2/cut-short.ts");
+    const missing = await cutShort(file, header);
+    if (missing !== null) tell(missing.structure, missing.at);
+  }
   await checkBitmaps(file, header);
   const layer = (): Layer => ({ ...base, header, image, disk: image, backing });
   if (request.follow && header.backingFile !== null) {

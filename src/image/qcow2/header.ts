@@ -1,5 +1,5 @@
 import { cString, u32be, u64be } from "../../bytes/endian.ts";
-import { FormatError, UnsupportedError } from "../../errors.ts";
+import { FormatError, UnsupportedError, withNative } from "../../errors.ts";
 import {
   AUTOCLEAR,
   COMPATIBLE_LAZY_REFCOUNTS,
@@ -69,9 +69,16 @@ export interface Qcow2Header {
 }
 
 const STRUCTURE = "qcow2 header";
+const TOO_SHORT = "qcow2 header too short";
+const NO_LUKS = "CRYPTO header extension only expected with LUKS encryption method";
 
-function fail(detail: string, at = 0): never {
-  throw new FormatError(STRUCTURE, at, detail);
+/** `native`: what qemu-img 7.2 says instead. */
+function fail(detail: string, at: number, native: string): never {
+  throw withNative(new FormatError(STRUCTURE, at, detail), native);
+}
+
+function unknown(what: string, native: string): never {
+  throw withNative(new UnsupportedError(`${STRUCTURE}: ${what} is not known`), native);
 }
 
 /** True where bit `bit` of the 64-bit big-endian field at `at` is set. */
@@ -80,11 +87,19 @@ function hasBit(b: Uint8Array, at: number, bit: number): boolean {
 }
 
 /** A 64-bit offset of a table that must start at a cluster and hold `length` bytes below 2^53. */
-function tableOffset(b: Uint8Array, at: number, name: string, length: number, unit: number): number {
+function tableOffset(
+  b: Uint8Array,
+  at: number,
+  name: string,
+  length: number,
+  unit: number,
+  native: string,
+): number {
   const offset = u64be(b, at);
+  const invalid = `${native} offset invalid`;
   if (offset + length > Number.MAX_SAFE_INTEGER)
-    fail(`${name} offset 0x${offset.toString(16)} too large`, at);
-  if (offset % unit !== 0) fail(`${name} offset 0x${offset.toString(16)} is not aligned`, at);
+    fail(`${name} offset 0x${offset.toString(16)} too large`, at, invalid);
+  if (offset % unit !== 0) fail(`${name} offset 0x${offset.toString(16)} is not aligned`, at, invalid);
   return offset;
 }
 
@@ -102,23 +117,29 @@ export interface ParseHeaderOptions {
  * by their names.
  */
 export function parseHeader(b: Uint8Array, options: ParseHeaderOptions = {}): Qcow2Header {
-  if (b.length < V2_HEADER_LENGTH) fail(`cut short after ${b.length} bytes`);
-  if (u32be(b, 0) !== MAGIC) fail("not a QCOW2 image");
+  if (b.length < V2_HEADER_LENGTH) fail(`cut short after ${b.length} bytes`, 0, TOO_SHORT);
+  if (u32be(b, 0) !== MAGIC) fail("not a QCOW2 image", 0, "Image is not in qcow2 format");
   const version = u32be(b, H.version);
-  if (version < 2 || version > 3) throw new UnsupportedError(`${STRUCTURE}: version ${version} is not known`);
+  if (version < 2 || version > 3) unknown(`version ${version}`, `Unsupported qcow2 version ${version}`);
   const clusterBits = u32be(b, H.clusterBits);
   if (clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX_CLUSTER_BITS)
-    fail(`cluster size 2^${clusterBits}, 2^9 to 2^21 are possible`, H.clusterBits);
+    fail(
+      `cluster size 2^${clusterBits}, 2^9 to 2^21 are possible`,
+      H.clusterBits,
+      `Unsupported cluster size: 2^${clusterBits}`,
+    );
   const clusterSize = 2 ** clusterBits;
   const v3 = version >= 3;
   let headerLength = V2_HEADER_LENGTH;
   if (v3) {
-    if (b.length < V3_MIN_HEADER_LENGTH) fail(`cut short after ${b.length} bytes`);
+    if (b.length < V3_MIN_HEADER_LENGTH) fail(`cut short after ${b.length} bytes`, 0, TOO_SHORT);
     headerLength = u32be(b, H.headerLength);
-    if (headerLength < V3_MIN_HEADER_LENGTH) fail(`length ${headerLength} too short`, H.headerLength);
-    if (headerLength > clusterSize) fail(`length ${headerLength} exceeds the cluster`, H.headerLength);
+    if (headerLength < V3_MIN_HEADER_LENGTH)
+      fail(`length ${headerLength} too short`, H.headerLength, TOO_SHORT);
+    if (headerLength > clusterSize)
+      fail(`length ${headerLength} exceeds the cluster`, H.headerLength, "qcow2 header exceeds cluster size");
     if (headerLength > b.length)
-      fail(`length ${headerLength}, the file has ${b.length} bytes`, H.headerLength);
+      fail(`length ${headerLength}, the file has ${b.length} bytes`, H.headerLength, TOO_SHORT);
   }
 
   const backingOffset = u64be(b, H.backingOffset);
@@ -126,58 +147,101 @@ export function parseHeader(b: Uint8Array, options: ParseHeaderOptions = {}): Qc
   let end = Math.min(clusterSize, b.length);
   let backingFile: string | null = null;
   if (backingOffset !== 0) {
-    if (backingOffset > clusterSize) fail("backing file name outside the first cluster", H.backingOffset);
+    if (backingOffset > clusterSize)
+      fail("backing file name outside the first cluster", H.backingOffset, "Invalid backing file offset");
     if (backingLength > LIMIT.backingName || backingLength > clusterSize - backingOffset)
-      fail(`backing file name of ${backingLength} bytes`, H.backingLength);
-    if (backingOffset + backingLength > b.length) fail("backing file name cut short", H.backingOffset);
-    backingFile = text(b, backingOffset, backingLength);
+      fail(`backing file name of ${backingLength} bytes`, H.backingLength, "Backing file name too long");
+    if (backingOffset + backingLength > b.length)
+      fail("backing file name cut short", H.backingOffset, "Could not read backing file name");
+    const name = text(b, backingOffset, backingLength);
+    if (name !== "") backingFile = name;
     end = backingOffset;
   }
 
-  const ext = extensions(b, headerLength, end);
+  const cryptMethod = u32be(b, H.cryptMethod);
+  const bitmaps = v3 && hasBit(b, H.autoclear, AUTOCLEAR.bitmaps);
+  const ext = extensions(b, headerLength, end, clusterSize, cryptMethod === CRYPT.luks, bitmaps);
   const incompatible = (bit: number) => v3 && hasBit(b, H.incompatible, bit);
   if (v3) refuseUnknown(b, ext.features);
   const extendedL2 = incompatible(INCOMPATIBLE.extendedL2);
   if (extendedL2 && clusterBits < MIN_EXTENDED_L2_CLUSTER_BITS)
-    fail(`extended L2 entries with clusters of ${clusterSize} bytes`, H.incompatible);
+    fail(
+      `extended L2 entries with clusters of ${clusterSize} bytes`,
+      H.incompatible,
+      "Unsupported feature: extended L2 entries with clusters below 16k",
+    );
   const compressionType = v3 && headerLength > H.compressionType ? b[H.compressionType] : 0;
   if (compressionType > COMPRESSION.zstd)
-    throw new UnsupportedError(`${STRUCTURE}: compression type ${compressionType} is not known`);
+    unknown(`compression type ${compressionType}`, `qcow2: unknown compression type: ${compressionType}`);
   if (incompatible(INCOMPATIBLE.compressionType) !== (compressionType !== COMPRESSION.zlib))
-    fail("compression type and its feature bit disagree", H.compressionType);
+    fail(
+      "compression type and its feature bit disagree",
+      H.compressionType,
+      `qcow2: Compression type incompatible feature bit must ${compressionType === 0 ? "not " : ""}be set`,
+    );
 
   const refcountOrder = v3 ? u32be(b, H.refcountOrder) : 4;
-  if (refcountOrder > MAX_REFCOUNT_ORDER) fail(`refcount width 2^${refcountOrder} bits`, H.refcountOrder);
-  const cryptMethod = u32be(b, H.cryptMethod);
+  if (refcountOrder > MAX_REFCOUNT_ORDER)
+    fail(
+      `refcount width 2^${refcountOrder} bits`,
+      H.refcountOrder,
+      "Reference count entry width too large; may not exceed 64 bits",
+    );
   if (cryptMethod > CRYPT.luks)
-    throw new UnsupportedError(`${STRUCTURE}: encryption method ${cryptMethod} is not known`);
+    unknown(`encryption method ${cryptMethod}`, `Unsupported encryption method ${cryptMethod}`);
   if (cryptMethod === CRYPT.luks && ext.crypto === null)
-    fail("LUKS without its header extension", H.cryptMethod);
-  if (cryptMethod !== CRYPT.luks && ext.crypto !== null)
-    fail("LUKS header extension without LUKS", H.cryptMethod);
+    fail("LUKS without its header extension", H.cryptMethod, "Missing CRYPTO header for crypt method 2");
 
   const rawSize = u64be(b, H.size);
-  if (rawSize > Number.MAX_SAFE_INTEGER) fail(`disk of ${rawSize} bytes, 2^53 - 1 are possible`, H.size);
+  if (rawSize > Number.MAX_SAFE_INTEGER)
+    fail(`disk of ${rawSize} bytes, 2^53 - 1 are possible`, H.size, "Image is too big");
   const size = Math.floor(rawSize / 512) * 512;
   const tableClusters = u32be(b, H.tableClusters);
   if (tableClusters * clusterSize > LIMIT.refcountTable)
-    fail(`refcount table of ${tableClusters} clusters is too large`, H.tableClusters);
-  const table = tableOffset(b, H.tableOffset, "refcount table", tableClusters * clusterSize, clusterSize);
-  if (tableClusters === 0 && options.check !== true) fail("no refcount table", H.tableClusters);
+    fail(
+      `refcount table of ${tableClusters} clusters is too large`,
+      H.tableClusters,
+      "Reference count table too large",
+    );
+  const table = tableOffset(
+    b,
+    H.tableOffset,
+    "refcount table",
+    tableClusters * clusterSize,
+    clusterSize,
+    "Reference count table",
+  );
+  if (tableClusters === 0 && options.check !== true)
+    fail("no refcount table", H.tableClusters, "Image does not contain a reference count table");
 
   const l1Entries = u32be(b, H.l1Entries);
-  if (l1Entries * 8 > LIMIT.l1) fail(`active L1 table of ${l1Entries} entries is too large`, H.l1Entries);
+  if (l1Entries * 8 > LIMIT.l1)
+    fail(`active L1 table of ${l1Entries} entries is too large`, H.l1Entries, "Active L1 table too large");
   const perL1 = clusterSize * (clusterSize / (extendedL2 ? 16 : 8));
   if (l1Entries < Math.ceil(size / perL1))
-    fail(`L1 table of ${l1Entries} entries, ${Math.ceil(size / perL1)} are needed`, H.l1Entries);
-  const l1Offset = l1Entries === 0 ? 0 : tableOffset(b, H.l1Offset, "L1 table", l1Entries * 8, clusterSize);
+    fail(
+      `L1 table of ${l1Entries} entries, ${Math.ceil(size / perL1)} are needed`,
+      H.l1Entries,
+      "L1 table is too small",
+    );
+  const l1Offset =
+    l1Entries === 0
+      ? 0
+      : tableOffset(b, H.l1Offset, "L1 table", l1Entries * 8, clusterSize, "Active L1 table");
 
   const snapshots = options.check === true ? 0 : u32be(b, H.snapshots);
-  if (snapshots > LIMIT.snapshots) fail(`${snapshots} snapshots`, H.snapshots);
+  if (snapshots > LIMIT.snapshots) fail(`${snapshots} snapshots`, H.snapshots, "Snapshot table too large");
   const snapshotsOffset =
     snapshots === 0
       ? 0
-      : tableOffset(b, H.snapshotsOffset, "snapshot table", LIMIT.snapshotTable, clusterSize);
+      : tableOffset(
+          b,
+          H.snapshotsOffset,
+          "snapshot table",
+          LIMIT.snapshotTable,
+          clusterSize,
+          "Snapshot table",
+        );
 
   return {
     version,
@@ -199,7 +263,7 @@ export function parseHeader(b: Uint8Array, options: ParseHeaderOptions = {}): Qc
     lazyRefcounts: v3 && hasBit(b, H.compatible, COMPATIBLE_LAZY_REFCOUNTS),
     extendedL2,
     external: incompatible(INCOMPATIBLE.dataFile),
-    bitmapsValid: v3 && hasBit(b, H.autoclear, AUTOCLEAR.bitmaps),
+    bitmapsValid: bitmaps,
     rawDataFile: v3 && hasBit(b, H.autoclear, AUTOCLEAR.rawDataFile),
     backingFile,
     backingFormat: ext.backingFormat,
@@ -220,7 +284,16 @@ interface Extensions {
   unknown: { type: number; length: number }[];
 }
 
-function extensions(b: Uint8Array, start: number, end: number): Extensions {
+function extensions(
+  b: Uint8Array,
+  start: number,
+  end: number,
+  clusterSize: number,
+  /** The header says LUKS. */
+  luks: boolean,
+  /** The header says that the bitmaps are in step with the data. */
+  bitmaps: boolean,
+): Extensions {
   const found: Extensions = {
     backingFormat: null,
     dataFile: null,
@@ -234,33 +307,51 @@ function extensions(b: Uint8Array, start: number, end: number): Extensions {
     const length = u32be(b, at + 4);
     if (type === EXTENSION.end) break;
     const data = at + 8;
-    const failed = (detail: string): never => {
-      throw new FormatError("qcow2 header extension", at, detail);
+    const failed = (detail: string, native: string): never => {
+      throw withNative(new FormatError("qcow2 header extension", at, detail), native);
     };
-    if (length > end - data) failed(`type 0x${type.toString(16)}: ${length} bytes, room for ${end - data}`);
+    if (length > end - data)
+      failed(
+        `type 0x${type.toString(16)}: ${length} bytes, room for ${end - data}`,
+        "Header extension too large",
+      );
     switch (type) {
       case EXTENSION.backingFormat:
-        if (length >= LIMIT.backingFormat) failed(`backing format name of ${length} bytes`);
+        if (length >= LIMIT.backingFormat)
+          failed(
+            `backing format name of ${length} bytes`,
+            `ERROR: ext_backing_format: len=${length} too large (>=${LIMIT.backingFormat})`,
+          );
         found.backingFormat = text(b, data, length);
         break;
       case EXTENSION.dataFile:
         found.dataFile = text(b, data, length);
         break;
       case EXTENSION.crypto:
-        if (length !== 16) failed(`encryption header of ${length} bytes, 16 expected`);
+        if (!luks) failed("LUKS header without LUKS", NO_LUKS);
+        if (length !== 16)
+          failed(
+            `encryption header of ${length} bytes, 16 expected`,
+            `CRYPTO header extension size ${length}, but expected size 16`,
+          );
         found.crypto = { offset: u64be(b, data), length: u64be(b, data + 8) };
+        if (found.crypto.offset % clusterSize !== 0)
+          failed(
+            `encryption header at 0x${found.crypto.offset.toString(16)} is not aligned`,
+            `Encryption header offset '${found.crypto.offset}' is not a multiple of cluster size '${clusterSize}'`,
+          );
         break;
       case EXTENSION.features:
         for (let p = data; p + FEATURE_ROW <= data + length; p += FEATURE_ROW)
           found.features.push({ kind: b[p], bit: b[p + 1], name: cString(b, p + 2, FEATURE_NAME_LENGTH) });
         break;
       case EXTENSION.bitmaps: {
-        if (length !== 24) failed(`bitmaps extension of ${length} bytes, 24 expected`);
-        const count = u32be(b, data);
-        const size = u64be(b, data + 8);
-        if (count === 0 || count > LIMIT.bitmaps) failed(`${count} bitmaps`);
-        if (size > LIMIT.bitmapDirectory) failed(`bitmap directory of ${size} bytes`);
-        found.bitmaps = { count, size, offset: u64be(b, data + 16) };
+        if (length !== 24)
+          failed(
+            `bitmaps extension of ${length} bytes, 24 expected`,
+            "bitmaps_ext: Invalid extension length",
+          );
+        found.bitmaps = bitmaps ? bitmapsAt(b, data, clusterSize, failed) : { count: 0, size: 0, offset: 0 };
         break;
       }
       default:
@@ -271,21 +362,60 @@ function extensions(b: Uint8Array, start: number, end: number): Extensions {
   return found;
 }
 
+/** The bitmaps extension at `data`; one that is out of step with the data is not looked at. */
+function bitmapsAt(
+  b: Uint8Array,
+  data: number,
+  clusterSize: number,
+  failed: (detail: string, native: string) => never,
+): NonNullable<Qcow2Header["bitmaps"]> {
+  const count = u32be(b, data);
+  const size = u64be(b, data + 8);
+  const offset = u64be(b, data + 16);
+  if (u32be(b, data + 4) !== 0) failed("reserved field set", "bitmaps_ext: Reserved field is not zero");
+  if (count > LIMIT.bitmaps)
+    failed(
+      `${count} bitmaps`,
+      `bitmaps_ext: Image has ${count} bitmaps, exceeding the QEMU supported maximum of ${LIMIT.bitmaps}`,
+    );
+  if (count === 0) failed("no bitmaps", "found bitmaps extension with zero bitmaps");
+  if (offset % clusterSize !== 0)
+    failed(
+      `bitmap directory at 0x${offset.toString(16)} is not aligned`,
+      "bitmaps_ext: invalid bitmap directory offset",
+    );
+  if (size > LIMIT.bitmapDirectory)
+    failed(
+      `bitmap directory of ${size} bytes`,
+      `bitmaps_ext: bitmap directory size (${size}) exceeds the maximum supported size (${LIMIT.bitmapDirectory})`,
+    );
+  return { count, size, offset };
+}
+
 /** Refuses incompatible features that are not known here, by the names the image gives them. */
 function refuseUnknown(b: Uint8Array, features: readonly FeatureName[]): void {
   const known = new Set<number>(Object.values(INCOMPATIBLE));
   const names: string[] = [];
+  const native: string[] = [];
+  let nameless = 0n;
   for (let bit = 0; bit < 64; bit++) {
     if (known.has(bit) || !hasBit(b, H.incompatible, bit)) continue;
     const row = features.find((f) => f.kind === 0 && f.bit === bit && f.name !== "");
     names.push(row === undefined ? `bit ${bit}` : `"${row.name}"`);
+    if (row === undefined) nameless |= 1n << BigInt(bit);
+    else native.push(row.name);
   }
+  if (nameless !== 0n) native.push(`Unknown incompatible feature: ${nameless.toString(16)}`);
   if (names.length > 0)
-    throw new UnsupportedError(
-      `${STRUCTURE}: needs what is not known here: feature ${names.join(", feature ")}`,
+    throw withNative(
+      new UnsupportedError(`${STRUCTURE}: needs what is not known here: feature ${names.join(", feature ")}`),
+      `Unsupported qcow2 feature(s): ${native.join(", ")}`,
     );
 }
 
+/** A name: qemu reads it up to its first zero byte. */
 function text(b: Uint8Array, at: number, length: number): string {
-  return new TextDecoder().decode(b.subarray(at, at + length));
+  const bytes = b.subarray(at, at + length);
+  const zero = bytes.indexOf(0);
+  return new TextDecoder().decode(zero < 0 ? bytes : bytes.subarray(0, zero));
 }

@@ -1,5 +1,5 @@
 import { cString, u16be, u32be } from "../../bytes/endian.ts";
-import { FormatError } from "../../errors.ts";
+import { FormatError, withNative } from "../../errors.ts";
 
 /**
  * The header of LUKS version 1, as far as it describes an encrypted image. Big-endian. Facts: the LUKS On-Disk Format
@@ -59,7 +59,9 @@ export function parseLuksHeader(b: Uint8Array, at: number): LuksHeader {
     throw new FormatError("LUKS header", at, detail);
   };
   if (b.length < LUKS_HEADER_BYTES) fail("cut short");
-  for (let i = 0; i < MAGIC.length; i++) if (b[i] !== MAGIC.charCodeAt(i)) fail("no LUKS magic");
+  for (let i = 0; i < MAGIC.length; i++)
+    if (b[i] !== MAGIC.charCodeAt(i))
+      throw withNative(new FormatError("LUKS header", at, "no LUKS magic"), "Volume is not in LUKS format");
   if (u16be(b, L.version) !== 1) fail(`version ${u16be(b, L.version)} is not known`);
   const mode = cString(b, L.cipherMode, TEXT);
   const dash = mode.indexOf("-");

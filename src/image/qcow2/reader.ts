@@ -1,7 +1,7 @@
 import { DATA, HOLE, MapRuns, ZERO } from "../../bytes/runs.ts";
 import type { Codecs } from "../../codec/codecs.ts";
 import { defaultCodecs } from "../../codec/default.ts";
-import { FormatError, RefusedError, UnsupportedError } from "../../errors.ts";
+import { FormatError, RefusedError, UnsupportedError, withNative } from "../../errors.ts";
 import type { InfoField } from "../../fs/volume.ts";
 import type { Gate } from "../../io/gate.ts";
 import type { Source } from "../../io/source.ts";
@@ -83,16 +83,19 @@ export async function openQcow2(
   const r = source.read(head, 0);
   const got = r instanceof Promise ? await r : r;
   const bits = got === head.length ? head[H.clusterBits + 3] : 0;
-  const want = Math.min(HEADER_BYTES, 2 ** Math.min(Math.max(bits, 12), MAX_CLUSTER_BITS), source.size);
-  const bytes = new Uint8Array(want);
+  const whole = Math.min(HEADER_BYTES, 2 ** Math.min(Math.max(bits, 12), MAX_CLUSTER_BITS));
+  const { onTruncated } = options;
+  const bytes = new Uint8Array(onTruncated === undefined ? Math.min(whole, source.size) : whole);
   const r2 = source.read(bytes, 0);
   const n = r2 instanceof Promise ? await r2 : r2;
-  const header = parseHeader(bytes.subarray(0, n), { check: options.check });
+  const header = parseHeader(onTruncated === undefined ? bytes.subarray(0, n) : bytes, {
+    check: options.check,
+  });
   let snapshots: Snapshot[] = [];
   let trouble: FormatError | null = null;
   if (header.snapshots > 0)
     try {
-      snapshots = await readSnapshots(source, header);
+      snapshots = await readSnapshots(source, header, onTruncated);
     } catch (e) {
       // The disk is readable without its snapshots.
       if (!(e instanceof FormatError)) throw e;
@@ -473,7 +476,10 @@ class Reader implements Qcow2Image {
     const { header, gate } = this;
     if (this.data === null) {
       if (header.dataFile === null)
-        throw new FormatError("qcow2 header", 0, "data file feature without the data file's name");
+        throw withNative(
+          new FormatError("qcow2 header", 0, "data file feature without the data file's name"),
+          "'data-file' is required for this image",
+        );
       const data = await gate({
         name: header.dataFile,
         purpose: "data file",

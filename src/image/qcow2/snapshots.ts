@@ -1,8 +1,9 @@
 import { u16be, u32be, u64be } from "../../bytes/endian.ts";
-import { FormatError } from "../../errors.ts";
+import { FormatError, withNative } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
 import { LIMIT, SNAPSHOT } from "./layout.ts";
+import type { OnTruncated } from "./tables.ts";
 
 /** An internal snapshot, as its table entry describes it. Sizes in bytes. */
 export interface Snapshot {
@@ -30,24 +31,39 @@ const u64 = (b: Uint8Array, at: number): bigint => (BigInt(u32be(b, at)) << 32n)
 
 const recorded = (icount: bigint): bigint | null => (icount === 0xffffffffffffffffn ? null : icount);
 
+/** A text of `length` bytes; qemu reads it up to its first zero byte. */
+function text(b: Uint8Array, at: number, length: number): string {
+  const bytes = b.subarray(at, at + length);
+  const zero = bytes.indexOf(0);
+  return new TextDecoder().decode(zero < 0 ? bytes : bytes.subarray(0, zero));
+}
+
 /**
- * Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits.
+ * Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits. What lies
+ * beyond the end of the file is told to `onTruncated` and reads as zeros; without it that is damage too. Where an
+ * entry's L1 table lies is not looked at.
  */
-export async function readSnapshots(source: Source, header: Qcow2Header): Promise<Snapshot[]> {
+export async function readSnapshots(
+  source: Source,
+  header: Qcow2Header,
+  onTruncated?: OnTruncated,
+): Promise<Snapshot[]> {
   const list: Snapshot[] = [];
-  const decoder = new TextDecoder();
   let buffer = new Uint8Array(0);
   let at = header.snapshotsOffset;
   let base = at;
+  let filled = at;
   /** The bytes [at, at + length) of the image, or null where the file ends before. */
   const bytes = async (length: number): Promise<Uint8Array | null> => {
     if (at < base || at + length > base + buffer.length) {
       const wider = new Uint8Array(Math.min(Math.max(PIECE, length), LONGEST));
       const r = source.read(wider, at);
       const n = r instanceof Promise ? await r : r;
-      buffer = wider.subarray(0, n);
+      buffer = onTruncated === undefined ? wider.subarray(0, n) : wider;
+      filled = at + n;
       base = at;
     }
+    if (at + length > filled && onTruncated !== undefined) onTruncated(STRUCTURE, at);
     return at + length > base + buffer.length ? null : buffer.subarray(at - base, at - base + length);
   };
   for (let i = 0; i < header.snapshots; i++) {
@@ -57,16 +73,20 @@ export async function readSnapshots(source: Source, header: Qcow2Header): Promis
     const extra = u32be(fixed, SNAPSHOT.extraLength);
     const idLength = u16be(fixed, SNAPSHOT.idLength);
     const nameLength = u16be(fixed, SNAPSHOT.nameLength);
-    if (extra > LIMIT.snapshotExtra) throw new FormatError(STRUCTURE, at, `${extra} bytes of extra data`);
+    if (extra > LIMIT.snapshotExtra)
+      throw withNative(
+        new FormatError(STRUCTURE, at, `${extra} bytes of extra data`),
+        `Too much extra metadata in snapshot table entry ${i}\n` +
+          "You can force-remove this extra metadata with qemu-img check -r all",
+      );
     const length = SNAPSHOT.fixed + extra + idLength + nameLength;
     const entry = await bytes(length);
     if (entry === null) throw new FormatError(STRUCTURE, at, `entry ${i} is cut short`);
     const l1Entries = u32be(entry, SNAPSHOT.l1Entries);
-    if (l1Entries * 8 > LIMIT.l1) throw new FormatError(STRUCTURE, at, `L1 table of ${l1Entries} entries`);
     const id = SNAPSHOT.fixed + extra;
     list.push({
-      id: decoder.decode(entry.subarray(id, id + idLength)),
-      name: decoder.decode(entry.subarray(id + idLength, id + idLength + nameLength)),
+      id: text(entry, id, idLength),
+      name: text(entry, id + idLength, nameLength),
       l1Offset: u64be(entry, SNAPSHOT.l1Offset),
       l1Entries,
       seconds: u32be(entry, SNAPSHOT.seconds),

@@ -1,0 +1,169 @@
+import { compare } from "../../../src/engine/compare.ts";
+import { firstStatusDifference } from "../../../src/engine/strict-compare.ts";
+import { ImprintError } from "../../../src/errors.ts";
+import type { Source } from "../../../src/io/source.ts";
+import { print } from "../../ui/out.ts";
+import { errorText, QemuError, QemuUsageError } from "./errors.ts";
+import { mapLayers } from "./layers.ts";
+import { type OpenedChain, openImage } from "./open.ts";
+import { checkCache, OPTION, parseCommand } from "./options.ts";
+import { QemuProgress } from "./progress.ts";
+
+/** Exit codes of compare. */
+const DIFFERENT = 1;
+const CANNOT_OPEN = 2;
+const CANNOT_ASK = 3;
+const CANNOT_READ = 4;
+const SECTOR = 512;
+
+interface Options {
+  formats: [string | null, string | null];
+  strict: boolean;
+  quiet: boolean;
+  progress: boolean;
+}
+
+/** qemu-img compare. */
+export async function run(_program: string, args: readonly string[]): Promise<number> {
+  const o: Options = { formats: [null, null], strict: false, quiet: false, progress: false };
+  let cache = "writeback";
+  let imageOpts = false;
+  let share = false;
+  const specs = [
+    OPTION.format,
+    { key: "format2", short: "F", arg: "fmt" },
+    OPTION.sourceCache,
+    OPTION.progress,
+    OPTION.quiet,
+    { key: "strict", short: "s" },
+    OPTION.object,
+    OPTION.imageOpts,
+    OPTION.share,
+  ];
+  const names = parseCommand("compare", args, specs, (key, value) => {
+    if (key === "format") o.formats[0] = value;
+    else if (key === "format2") o.formats[1] = value;
+    else if (key === "source-cache") cache = value;
+    else if (key === "progress") o.progress = true;
+    else if (key === "quiet") o.quiet = true;
+    else if (key === "strict") o.strict = true;
+    else if (key === "image-opts") imageOpts = true;
+    else if (key === "share") share = true;
+  });
+  if (names.length !== 2) throw new QemuUsageError("Expecting two image file names");
+  try {
+    checkCache(cache, "source");
+  } catch (error) {
+    throw new QemuError(errorText(error), CANNOT_OPEN);
+  }
+  const opened: OpenedChain[] = [];
+  try {
+    for (const [i, name] of names.entries())
+      opened.push(await open(name, { format: o.formats[i], imageOpts, share }));
+    return await compareDisks(names, opened, o);
+  } finally {
+    for (const image of opened) await image.close();
+  }
+}
+
+async function open(name: string, request: Parameters<typeof openImage>[1]): Promise<OpenedChain> {
+  try {
+    return await openImage(name, request);
+  } catch (error) {
+    throw error instanceof QemuError ? new QemuError(error.message, CANNOT_OPEN) : error;
+  }
+}
+
+async function compareDisks(
+  names: readonly string[],
+  images: readonly OpenedChain[],
+  o: Options,
+): Promise<number> {
+  // What is said with -q: nothing but errors.
+  const say = (text: string): void => {
+    if (!o.quiet) print(`${text}\n`);
+  };
+  const [a, b] = images.map((image) => image.disk);
+  const progress = new QemuProgress(o.progress && !o.quiet, 2);
+  try {
+    if (o.strict && a.size !== b.size) {
+      say("Strict mode: Image size mismatch!");
+      return DIFFERENT;
+    }
+    const status = o.strict
+      ? await firstStatusDifference(
+          await mapLayers(images[0].layers),
+          await mapLayers(images[1].layers),
+          (which, error) => {
+            throw cannotAsk(names[which], error);
+          },
+        )
+      : -1;
+    const total = Math.max(a.size, b.size);
+    const shorter = Math.min(a.size, b.size);
+    let warned = a.size === b.size;
+    const warnOnce = (): void => {
+      if (!warned) say("Warning: Image size mismatch!");
+      warned = true;
+    };
+    const { offset } = await compare(told(a, names[0]), told(b, names[1]), {
+      length: status < 0 ? total : status,
+      onProgress: (p) => {
+        if (p.done > shorter) warnOnce();
+        progress.update(p.done, total);
+      },
+    });
+    if (offset >= shorter || offset < 0) if (status < 0) warnOnce();
+    if (offset >= 0) {
+      say(`Content mismatch at offset ${offset - (offset % SECTOR)}!`);
+      return DIFFERENT;
+    }
+    if (status >= 0) {
+      say(`Strict mode: Offset ${status} block status mismatch!`);
+      return DIFFERENT;
+    }
+    if (total > 0) progress.update(total, total);
+    say("Images are identical.");
+    return 0;
+  } finally {
+    progress.end();
+  }
+}
+
+function cannotAsk(name: string, error: unknown): unknown {
+  if (!(error instanceof ImprintError)) return error;
+  return new QemuError(`Sector allocation test failed for ${name}: ${errorText(error)}`, CANNOT_ASK);
+}
+
+/** A source whose errors say, as native's, which image failed and how. */
+function told(source: Source, name: string): Source {
+  const step = <T>(work: () => T | Promise<T>, failed: (error: unknown) => unknown): T | Promise<T> => {
+    const rethrow = (error: unknown): never => {
+      throw failed(error);
+    };
+    try {
+      const r = work();
+      return r instanceof Promise ? r.catch(rethrow) : r;
+    } catch (error) {
+      return rethrow(error);
+    }
+  };
+  return {
+    size: source.size,
+    label: source.label,
+    read: (into, at) =>
+      step(
+        () => source.read(into, at),
+        (error) =>
+          error instanceof ImprintError
+            ? new QemuError(`Error while reading offset ${at} of ${name}: ${errorText(error)}`, CANNOT_READ)
+            : error,
+      ),
+    map: (from, to) =>
+      step(
+        () => source.map(from, to),
+        (error) => cannotAsk(name, error),
+      ),
+    close() {},
+  };
+}
