@@ -78,8 +78,13 @@ export class Stream {
     const real = Math.max(0, Math.min(n, this.initialized - at));
     piece.fill(0, real);
     if (real === 0) return n;
-    const r = readRuns(this.source, this.clusterSize, this.runs, piece.subarray(0, real), at, this.structure);
+    const r = this.readStored(piece.subarray(0, real), at);
     return r instanceof Promise ? r.then(() => n) : n;
+  }
+
+  /** Fills `into` with the clusters' bytes from `at` of a non-resident stream, whatever the sizes say. */
+  readStored(into: Uint8Array, at: number): void | Promise<void> {
+    return readRuns(this.source, this.clusterSize, this.runs, into, at, this.structure);
   }
 }
 

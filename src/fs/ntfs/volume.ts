@@ -12,6 +12,7 @@ import type { FileOnClusters } from "./names.ts";
 import { openMft } from "./open-mft.ts";
 import { utf16 } from "./record.ts";
 import { checkSystemFiles } from "./strict.ts";
+import type { NtfsTree } from "./tree.ts";
 
 export interface NtfsOpenOptions {
   /** Use the copy of the boot sector at the end of the source where the first one is destroyed. Default false. */
@@ -104,6 +105,12 @@ export class NtfsVolume implements Volume, NtfsParts {
   async filesOn(ranges: Iterable<readonly [from: number, to: number]>): Promise<FileOnClusters[]> {
     const { clustersOf, filesOn } = await import("./names.ts");
     return filesOn(this, clustersOf(this, ranges));
+  }
+
+  /** Its files and folders. */
+  async tree(): Promise<NtfsTree> {
+    const { NtfsTree } = await import("./tree.ts");
+    return new NtfsTree(this);
   }
 
   /** Decides which clusters to take; see Volume.select. */
