@@ -3,7 +3,7 @@
 // The walk's numbers live in a block of f64 (offsets and counts below 2^53), see Walk in src/image/qcow2/check/counters.ts:
 //   0 first cluster of the counters, 1 number of counters, 2 size of the file in bytes,
 //   3 offset that would follow the last cluster seen (0: none), 4 allocated, 5 fragmented, 6 compressed clusters,
-//   7 clusters of the image.
+//   7 clusters of the image, 8 set where a count went above 1 or a data cluster lacks COPIED (of the active tables).
 // Counters are `width` bytes wide, little-endian.
 
 const COPIED: u64 = 0x8000000000000000;
@@ -51,6 +51,7 @@ export function countL2(
   let allocated: u32 = 0;
   let fragmented: u32 = 0;
   let compressed: u32 = 0;
+  let shared: u32 = 0;
   const extended = (flags & EXTENDED) != 0;
   const external = (flags & EXTERNAL) != 0;
   const inCluster: u64 = ((1 as u64) << clusterBits) - 1;
@@ -59,6 +60,33 @@ export function countL2(
   let i = from;
   for (let p = table + (from as usize) * step; i < entries; i++, p += step) {
     const e = bswap(load<u64>(p));
+    if (width == 1 && !extended && follows != 0 && e == (follows | COPIED) && !external) {
+      // The next cluster of the file, as most are: as long as they follow each other and nothing has counted them.
+      let j = (((follows >> (clusterBits as u64)) as i64) - first) as u64;
+      let next = e;
+      const end = fileSize < inCluster + 1 ? 0 : fileSize - inCluster - 1;
+      const start = i;
+      while (
+        i < entries &&
+        bswap(load<u64>(p)) == next &&
+        j < number &&
+        load<u8>(counters + (j as usize)) == 0 &&
+        (next & OFFSET) <= end
+      ) {
+        store<u8>(counters + (j as usize), 1);
+        next += inCluster + 1;
+        j++;
+        i++;
+        p += 8;
+      }
+      if (i > start) {
+        allocated += i - start;
+        follows = next & OFFSET;
+        i--;
+        p -= 8;
+        continue;
+      }
+    }
     const bits: u64 = extended ? bswap(load<u64>(p, 8)) : 0;
     if ((e | bits) == 0) continue;
     if ((e & COMPRESSED) != 0) {
@@ -79,6 +107,7 @@ export function countL2(
         const j = ((k as i64) - first) as u64;
         if (j < number) setCounter(counters, j as usize, width, counter(counters, j as usize, width) + 1);
       }
+      shared = 1;
       allocated++;
       compressed++;
       fragmented++;
@@ -101,8 +130,10 @@ export function countL2(
         const c = counter(counters, j as usize, width);
         if (c >= max) break;
         setCounter(counters, j as usize, width, c + 1);
+        shared |= c;
       }
     }
+    if ((e & COPIED) == 0) shared = 1;
     allocated++;
     if (follows != 0 && at != follows) fragmented++;
     follows = at + inCluster + 1;
@@ -111,6 +142,7 @@ export function countL2(
   store<f64>(walk, load<f64>(walk, 32) + (allocated as f64), 32);
   store<f64>(walk, load<f64>(walk, 40) + (fragmented as f64), 40);
   store<f64>(walk, load<f64>(walk, 48) + (compressed as f64), 48);
+  if (shared != 0 || i < entries) store<f64>(walk, 1, 64);
   return i;
 }
 
@@ -182,6 +214,17 @@ export function compareRefcounts(
   width: u32,
 ): u32 {
   let i = from;
+  if (order == 4 && width == 1) {
+    const zero = i8x16.splat(0);
+    for (; i + 16 <= count; i += 16) {
+      const c = v128.load(counters + (i as usize));
+      const p = block + (((entry + i) as usize) << 1);
+      const low = v128.shuffle<u8>(zero, c, 0, 16, 0, 17, 0, 18, 0, 19, 0, 20, 0, 21, 0, 22, 0, 23);
+      const high = v128.shuffle<u8>(zero, c, 0, 24, 0, 25, 0, 26, 0, 27, 0, 28, 0, 29, 0, 30, 0, 31);
+      const d = v128.or(v128.xor(v128.load(p), low), v128.xor(v128.load(p, 16), high));
+      if (v128.any_true(d)) break;
+    }
+  }
   for (; i < count; i++)
     if (stored(block, (entry + i) as usize, order) != (counter(counters, i as usize, width) as u64)) break;
   return i;

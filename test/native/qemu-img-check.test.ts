@@ -94,7 +94,7 @@ async function repairs(path: string, damage: Damage, bytes: Uint8Array, mode: st
     if (worse && damage.base !== "bitmap") trouble.push(`${name}: native repairs it\n${gotAfter}`);
   } else {
     // Where native marks the image corrupt and stops, it forgets what it has repaired.
-    const stopped = wanted.startsWith("1\n") && wanted.includes("Marking image as corrupt");
+    const stopped = wanted.startsWith("1\n");
     const told = firstDifference(got, wanted);
     if (told !== null && !(stopped && damage.name === "snapshots: little extra data"))
       trouble.push(`${name}: told, ${told}`);
@@ -117,8 +117,8 @@ test("check -r leaks and -r all tell and leave what native tells and leaves", as
     const gate = limiter(2);
     const all = await Promise.all(
       DAMAGES.flatMap((damage, i) =>
-        // Leaks alone: every other damage.
-        (i % 2 === 0 ? ["all", "leaks"] : ["all"]).map((mode) =>
+        // One mode each, both for some: the first ones are the same damages in other shapes.
+        (i % 5 === 0 ? ["all", "leaks"] : i % 2 === 0 && i < 43 ? ["leaks"] : ["all"]).map((mode) =>
           gate(() => repairs(join(dir, `${i}.${mode}.qcow2`), damage, damaged(bases, damage), mode)),
         ),
       ),

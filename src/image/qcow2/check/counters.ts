@@ -13,8 +13,9 @@ const WALK = {
   fragmented: 5,
   compressed: 6,
   total: 7,
+  shared: 8,
 } as const;
-const WALK_BYTES = 64;
+const WALK_BYTES = 72;
 
 /**
  * In-memory reference counts of a window of clusters, in the kernel's memory. Counters start 1 byte wide; where counts
@@ -57,7 +58,7 @@ export class Counters {
     this.walkSlot = this.kernel.take(WALK_BYTES);
     this.table = this.kernel.take(clusterSize);
     this.slot = this.kernel.take(Math.min(this.clusters * widest, Math.max(windowBytes, unit * widest)));
-    this.walk = new Float64Array(this.walkSlot.bytes.buffer, this.walkSlot.bytes.byteOffset, 8);
+    this.walk = new Float64Array(this.walkSlot.bytes.buffer, this.walkSlot.bytes.byteOffset, WALK_BYTES / 8);
     this.view = this.slot.bytes;
   }
 
@@ -137,6 +138,19 @@ export class Counters {
   }
   set follows(offset: number) {
     this.walk[WALK.follows] = offset;
+  }
+
+  /**
+   * True as long as no cluster of the window has more than one reference and every data cluster of a walked table is
+   * marked COPIED: nothing can be wrong with the flags then, where the counts are those that are stored.
+   */
+  get plain(): boolean {
+    return this.walk[WALK.shared] === 0;
+  }
+
+  /** Ends that. */
+  share(): void {
+    this.walk[WALK.shared] = 1;
   }
 
   /** Clusters of the whole image: those outside the window are left to other windows. */

@@ -287,6 +287,7 @@ export class RefcountCheck {
   /** The COPIED flags. `changed`: the counters do not hold what is stored. */
   private checkFlags(counters: Counters, changed: boolean): void {
     const { image, stored, result, report, repair } = this;
+    if (!changed && this.whole(counters) && counters.plain) return;
     const sound = result.errors + result.corruptions + result.leaks === 0;
     const repairs = repair !== null && (repair.errors || sound) ? this.copiedRepairs(repair.file) : null;
     const clusters = image.fileClusters + 1;

@@ -139,6 +139,7 @@ export class ReferenceWalk {
     for (let k = Math.floor(offset / cs); k <= last; k++) {
       if (!counters.has(k)) continue;
       const n = counters.get(k);
+      if (n > 0) counters.share();
       if (n === counters.max && n < this.highest) {
         counters.widen();
         if (!counters.has(k)) continue;
@@ -161,7 +162,7 @@ export class ReferenceWalk {
 
   private countL1(offset: number, entries: number, active: boolean): void {
     if (entries === 0) return;
-    const { image } = this;
+    const { image, counters } = this;
     const structure = active ? "qcow2 L1 table" : "qcow2 snapshot L1 table";
     this.count(offset, entries * 8);
     if (offset + entries * 8 > LARGEST_FILE) {
@@ -183,6 +184,7 @@ export class ReferenceWalk {
         if (high & L1_RESERVED_HIGH || low & L1_RESERVED_LOW)
           this.corrupt(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
         const table = (high & OFFSET_HIGH) * 0x100000000 + ((low & OFFSET_LOW) >>> 0);
+        if (!(high & COPIED_HIGH) || table === 0 || table >= image.fileSize) counters.share();
         this.count(table, image.clusterSize);
         if (table % image.clusterSize !== 0)
           this.corrupt(
