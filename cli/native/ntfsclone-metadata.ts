@@ -22,7 +22,8 @@ export async function writeMetadata(
   const { target } = output;
   const { clusters, clusterSize } = volume.boot;
   const walk = { fullLogFile: o.fullLogfile, ...(signal === undefined ? {} : { signal }) };
-  const inUse = o.save ? await countMetadata(volume, walk) : taken.used.clusters;
+  // Native has copied the piece behind the last cluster by now, and counts it.
+  const inUse = o.save ? await countMetadata(volume, walk) : taken.used.clusters + 1;
   const geometry: ImageGeometry = { clusterSize, deviceSize: volume.source.size, clusters, inUse };
   // Native takes the bad ones off later.
   say(spaceLine("", clusterSize, o.save ? inUse + taken.used.bad.count : inUse, clusters));

@@ -178,7 +178,7 @@ async function visitLog(
   for (let i = 0; i < runs.length; i += RUN) {
     if (runs[i + 1] === HOLE_LCN) continue;
     // Native counts each run as if it were the first one.
-    visitor.count(options.fullLogFile === true ? runs[i + 2] : kept(0));
+    visitor.count(kept(0));
     const clusters = kept(i);
     if (clusters > 0) await visitor.raw(runs[i + 1], clusters);
   }
