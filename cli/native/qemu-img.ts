@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   snapshot: () => import("./qemu-img/snapshot.ts"),
   create: () => import("./qemu-img/create.ts"),
   measure: () => import("./qemu-img/measure.ts"),
+  dd: () => import("./qemu-img/dd.ts"),
 };
 
 /** Commands of the native tool that are not here (yet). */
@@ -29,7 +30,6 @@ const MISSING = new Set([
   "check",
   "commit",
   "convert",
-  "dd",
   "rebase",
   "resize",
   "snapshot",

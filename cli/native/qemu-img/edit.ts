@@ -1,5 +1,6 @@
 import { ImprintError, IoError } from "../../../src/errors.ts";
 import type { ImageEditor } from "../../../src/image/qcow2/edit/editor.ts";
+import { printError } from "../../ui/out.ts";
 import { errorText, QemuError } from "./errors.ts";
 import { hostText, numberedText } from "./host-text.ts";
 import type { Editable } from "./open.ts";
@@ -11,6 +12,7 @@ export async function editImage(image: Editable): Promise<ImageEditor> {
     return await openEditor(image.file, {
       backing: image.backing?.disk ?? null,
       dataFile: image.dataFile ?? undefined,
+      report: (line) => printError(`${line}\n`),
     });
   } catch (error) {
     if (error instanceof ImprintError)

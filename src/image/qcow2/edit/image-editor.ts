@@ -145,6 +145,18 @@ export class ImageEditor implements Editor {
     this.file.write(bytes, at);
   }
 
+  /** Writes an L2 table into a cluster allocated since the last commit. */
+  writeTable(words: Uint32Array, at: number): void {
+    this.writeHost(bytesOfWords(words), at);
+  }
+
+  /** Makes other refcounts, of another width, those of the image; the old ones must have been committed. */
+  replaceRefcounts(refcounts: Refcounts): void {
+    this.protect(refcounts);
+    this.refcounts = refcounts;
+    this.l2.refcounts = refcounts;
+  }
+
   setHeader(changes: HeaderChanges): void {
     this.state.apply(changes);
     this.headerDirty = true;
@@ -153,11 +165,13 @@ export class ImageEditor implements Editor {
 
   /** Takes in what the header will say. The L1 table must be long enough for the disk. */
   parse(): void {
+    const { place } = this.refcounts;
     this.state.setTables({
       l1Offset: this.l1Place.at,
       l1Entries: this.l2.l1.length / 2,
-      tableOffset: this.refcounts.place.at,
-      tableClusters: this.refcounts.place.clusters,
+      // Refcounts of another width have no place before they are settled.
+      tableOffset: place.clusters === 0 ? this.current.tableOffset : place.at,
+      tableClusters: place.clusters === 0 ? this.current.tableClusters : place.clusters,
       snapshots: this.snapshots.count,
       snapshotsOffset: this.snapshots.offset,
     });

@@ -30,7 +30,7 @@ export class L2Cache {
   dropped: () => void = () => {};
 
   private readonly file: ImageFile;
-  private readonly refcounts: Refcounts;
+  refcounts: Refcounts;
   private readonly clusterSize: number;
   /** Tables that have a place of this transaction. */
   private fresh: Uint8Array;
@@ -107,6 +107,12 @@ export class L2Cache {
   remove(i: number): void {
     this.forget(i);
     this.point(i, 0, false);
+  }
+
+  /** Makes table `i` the shared one at `at`, which is in the file; nothing is released. */
+  redirect(i: number, at: number): void {
+    this.forget(i);
+    this.point(i, at, false);
   }
 
   /** Replaces the whole L1 table; nothing is released. Changed tables must have been written. */

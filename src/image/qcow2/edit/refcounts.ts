@@ -98,6 +98,28 @@ export class Refcounts {
     this.held = new BlockSet(this.limit);
   }
 
+  /** Refcounts that are all 0, with no table in the file yet. New clusters are looked for from cluster `from` on until the first commit. */
+  static empty(file: ImageFile, clusterSize: number, order: number, from: number): Refcounts {
+    const r = new Refcounts(file, clusterSize, order, 0, 0);
+    r.next = from;
+    // Then what lies below may be used too.
+    r.lowestHeld = 0;
+    return r;
+  }
+
+  /** The blocks there are, in order: number of the first cluster they count, and their bytes. */
+  *storedBlocks(): Generator<{ first: number; bytes: Uint8Array }> {
+    for (let k = 0; k < this.blocksUsed; k++) {
+      const block = this.block(k);
+      if (block !== null) yield { first: k * this.perBlock, bytes: block.bytes };
+    }
+  }
+
+  /** Count `i` of a block's bytes. */
+  countIn(bytes: Uint8Array, i: number): number {
+    return this.entryOf(bytes, i);
+  }
+
   /** The live table, or the new one after `settle`. Offset in bytes. */
   get place(): { at: number; clusters: number } {
     return { at: this.tableAt, clusters: this.tableClusters };
@@ -274,7 +296,10 @@ export class Refcounts {
   }
 
   private entry(block: Block, i: number): number {
-    const b = block.bytes;
+    return this.entryOf(block.bytes, i);
+  }
+
+  private entryOf(b: Uint8Array, i: number): number {
     switch (this.order) {
       case 4:
         return (b[2 * i] << 8) | b[2 * i + 1];

@@ -18,14 +18,8 @@ import type { ImageEditor } from "./image-editor.ts";
  * with the data. Throws ImprintError "EINVAL" in qemu's words for one that cannot be used.
  */
 export function usableBitmaps(editor: ImageEditor): readonly BitmapEntry[] {
-  const { bitmaps, bitmapsValid } = editor.header;
-  if (bitmaps === null || !bitmapsValid) return [];
-  const list = parseBitmapDirectory(
-    editor.file.readTable("qcow2 bitmap directory", bitmaps.offset, bitmaps.size),
-    bitmaps.count,
-    bitmaps.offset,
-    editor.header,
-  );
+  if (editor.header.bitmaps === null || !editor.header.bitmapsValid) return [];
+  const list = readDirectory(editor);
   for (const b of list)
     if ((b.flags & BITMAP_FLAGS.inUse) !== 0)
       throw new ImprintError(
@@ -33,6 +27,12 @@ export function usableBitmaps(editor: ImageEditor): readonly BitmapEntry[] {
         `Bitmap '${b.name}' is inconsistent and cannot be used\nTry block-dirty-bitmap-remove to delete this bitmap from disk`,
       );
   return list;
+}
+
+function readDirectory(editor: ImageEditor): BitmapEntry[] {
+  const { count, offset, size } = editor.header.bitmaps!;
+  const bytes = editor.file.readTable("qcow2 bitmap directory", offset, size);
+  return parseBitmapDirectory(bytes, count, offset, editor.header);
 }
 
 /** Gives the bitmaps of `usableBitmaps` the length that a disk of `size` bytes needs: new bits are clear. Valid again then. */
@@ -91,4 +91,21 @@ function clearPast(
   const at = editor.allocateClusters(1);
   editor.writeHost(bits, at);
   table[last] = at;
+}
+
+/** Takes all bitmaps out of the image and gives their clusters back, where they are in step with the data; else only the header's word of them. */
+export function removeBitmaps(editor: ImageEditor): void {
+  const { bitmaps, bitmapsValid } = editor.header;
+  if (bitmaps === null) return;
+  const cs = editor.clusterSize;
+  if (bitmapsValid) {
+    for (const b of readDirectory(editor)) {
+      const bytes = editor.file.readTable("qcow2 bitmap table", b.tableOffset, b.tableEntries * 8);
+      for (const value of parseBitmapTable(bytes, b.tableOffset, cs))
+        if (value > ALL_SET) editor.freeClusters(value, 1);
+      editor.freeClusters(b.tableOffset, Math.ceil(bytes.length / cs));
+    }
+    editor.freeClusters(bitmaps.offset, Math.ceil(bitmaps.size / cs));
+  }
+  editor.setHeader({ bitmaps: null });
 }

@@ -87,6 +87,11 @@ function share(editor: ImageEditor): void {
   }
 }
 
+/** Makes `list` the snapshot table; what the entries refer to is the caller's. No commit. */
+export function replaceSnapshots(editor: ImageEditor, list: readonly SnapshotEntry[]): void {
+  replaceTable(editor, tableOf(editor), list);
+}
+
 /** Writes a new table and lets the old one go. */
 function replaceTable(editor: ImageEditor, old: SnapshotTable, list: readonly SnapshotEntry[]): void {
   const cs = editor.clusterSize;

@@ -11,6 +11,8 @@ export interface EditorOptions {
   readonly dataFile?: DurableFile;
   /** Decompressors; those of `useCodecs` by default. */
   readonly codecs?: Codecs;
+  /** Gets what is found in an image that was not closed cleanly, as lines of qemu's words. */
+  readonly report?: (line: string) => void;
 }
 
 /** A header extension: its type and its data, without padding. */
