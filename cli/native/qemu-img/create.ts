@@ -1,6 +1,5 @@
 import { resolve } from "node:path";
-import { ImprintError, IoError, RefusedError } from "../../../src/errors.ts";
-import { checkTarget } from "../../../src/io/node/safety.ts";
+import { ImprintError, IoError } from "../../../src/errors.ts";
 import { print, printError } from "../../ui/out.ts";
 import {
   type CreateFormat,
@@ -19,7 +18,7 @@ import {
 import { errorText, Finished, QemuError, QemuUsageError } from "./errors.ts";
 import { hostText } from "./host-text.ts";
 import { joinOptions, wantsHelp } from "./keyval.ts";
-import { type NewFile, openNewFile } from "./new-file.ts";
+import { type NewFile, newFile } from "./new-file.ts";
 import { openImage } from "./open.ts";
 import { OPTION, parseCommand } from "./options.ts";
 import { parseSize, readSize } from "./sizes.ts";
@@ -186,7 +185,7 @@ function besideImage(image: string, name: string): string {
 }
 
 async function createRaw(path: string, values: CreateValues, size: bigint, prefix: string): Promise<void> {
-  const file = await newFile(path, prefix);
+  const file = newFile(path, prefix.slice(0, -2), [], (text) => new QemuError(prefix + text));
   try {
     const { preallocation } = rawOptions(values, 0, prefix);
     if (size >= 1n << 63n) throw new QemuError(`${prefix}Could not resize file: ${hostText("EINVAL")}`);
@@ -212,8 +211,9 @@ async function createImage(
   prefix: string,
 ): Promise<void> {
   const opened: NewFile[] = [];
+  const fail = (text: string): QemuError => new QemuError(prefix + text);
   try {
-    const image = await newFile(path, prefix, sources);
+    const image = newFile(path, prefix.slice(0, -2), sources, fail);
     opened.push(image);
     const dataName = textOf(values, "data_file");
     let data: NewFile | null = null;
@@ -221,7 +221,7 @@ async function createImage(
       const dataPath = filePath(dataName, prefix);
       if (resolve(dataPath) === resolve(path))
         throw new QemuError(`${prefix}Could not create '${dataName}': it is the image itself`);
-      data = await newFile(dataPath, prefix, [...sources, path], dataName);
+      data = newFile(dataPath, dataName, [...sources, path], fail);
       opened.push(data);
     }
     const negative = size >= 1n << 63n;
@@ -258,23 +258,4 @@ function tooLarge(format: CreateFormat, prefix: string): QemuError {
 /** Whole sectors, bytes. */
 function sectors(size: bigint): number {
   return Number(((size + 511n) / 512n) * 512n);
-}
-
-/** Starts a new file; nothing is there under its name before it is committed. `sources` are never overwritten. */
-async function newFile(
-  path: string,
-  prefix: string,
-  sources: readonly string[] = [],
-  shown = prefix.slice(0, -2),
-): Promise<NewFile> {
-  const fail = (text: string): QemuError => new QemuError(`${prefix}Could not create '${shown}': ${text}`);
-  if (path === "") throw fail(hostText("ENOENT")!);
-  try {
-    checkTarget(path, { sources });
-    return openNewFile(path);
-  } catch (error) {
-    if (error instanceof RefusedError) throw fail(hostText(error.code) ?? error.message);
-    if (error instanceof IoError) throw fail(errorText(error));
-    throw error;
-  }
 }

@@ -1,11 +1,14 @@
 import { statSync } from "node:fs";
-import { UnsupportedError } from "../../../src/errors.ts";
+import { IoError, RefusedError, UnsupportedError } from "../../../src/errors.ts";
 import type { CreateTarget } from "../../../src/image/qcow2/create/create.ts";
 import type { Preallocation } from "../../../src/image/qcow2/create/options.ts";
 import { writeZeros } from "../../../src/io/node/file-io.ts";
 import { createFileTarget } from "../../../src/io/node/file-target.ts";
 import { openInPlaceTarget } from "../../../src/io/node/in-place-target.ts";
 import { allocate } from "../../../src/io/node/native.ts";
+import { checkTarget } from "../../../src/io/node/safety.ts";
+import { errorText, type QemuError } from "./errors.ts";
+import { hostText } from "./host-text.ts";
 
 /** A file (or device) that is being made. */
 export interface NewFile {
@@ -36,4 +39,26 @@ export function openNewFile(path: string): NewFile {
       writeZeros(target.fd, from, length, path);
     },
   };
+}
+
+/**
+ * `openNewFile`, after a look at what is there: what is in use, and the files in `sources`, are never overwritten. `failed`
+ * makes the error of native's text, "Could not create 'SHOWN': ...".
+ */
+export function newFile(
+  path: string,
+  shown: string,
+  sources: readonly string[],
+  failed: (text: string) => QemuError,
+): NewFile {
+  const fail = (text: string): QemuError => failed(`Could not create '${shown}': ${text}`);
+  if (path === "") throw fail(hostText("ENOENT")!);
+  try {
+    checkTarget(path, { sources });
+    return openNewFile(path);
+  } catch (error) {
+    if (error instanceof RefusedError) throw fail(hostText(error.code) ?? error.message);
+    if (error instanceof IoError) throw fail(errorText(error));
+    throw error;
+  }
 }
