@@ -1,5 +1,5 @@
 // What the NTFS reader finds, against what the native tools say.
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { compareBitmap, differenceError, differenceLines } from "../../src/fs/ntfs/consistency.ts";
@@ -9,9 +9,9 @@ import { checkVersion, type NtfsVolume, openNtfs } from "../../src/fs/ntfs/volum
 import { MemorySource } from "../../src/io/memory.ts";
 import { openFileSource } from "../../src/io/node/file-source.ts";
 import type { Source } from "../../src/io/source.ts";
-import { inScratch, limiter, must, run } from "../support/native.ts";
+import { imprint, inScratch, limiter, must, run } from "../support/native.ts";
 import { type Broken, baseVolume, broken, brokenVolumes } from "../support/ntfs-broken.ts";
-import { ntfsShapeImage, ntfsShapes } from "../support/ntfs-shapes.ts";
+import { ntfsShapeImage, ntfsShapeNamed, ntfsShapes } from "../support/ntfs-shapes.ts";
 import { type ClusterRuns, runsOf, savedClusters } from "../support/ntfs-used.ts";
 
 const turn = limiter(2);
@@ -77,6 +77,44 @@ for (const shape of ntfsShapes)
 function inside(runs: ClusterRuns, clusters: number): ClusterRuns {
   return runs.filter(([from]) => from < clusters).map(([from, to]) => [from, Math.min(to, clusters)]);
 }
+
+test("imprint reads NTFS: info and capture, of a partition of type 7 too", (t) =>
+  turn(async () => {
+    const image = await ntfsShapeImage(ntfsShapeNamed("c2k-odd-size"));
+    await inScratch("ntfs-capture", async (dir) => {
+      const volume = readFileSync(image);
+      const disk = Buffer.alloc((1 << 20) + volume.length);
+      volume.copy(disk, 1 << 20);
+      disk.writeUInt16LE(0xaa55, 510);
+      disk[446 + 4] = 7;
+      disk.writeUInt32LE(2048, 446 + 8);
+      disk.writeUInt32LE(volume.length >> 9, 446 + 12);
+      const path = join(dir, "disk");
+      writeFileSync(path, disk);
+      const info = JSON.parse((await imprint(["info", "--json", path])).stdout.toString());
+      t.regex(JSON.stringify(info), /"kind":"ntfs"/);
+      const saved = join(dir, "saved");
+      await must("ntfsclone", ["-q", "-s", "-o", saved, image]);
+      for (const from of [image, path]) {
+        const captured = join(dir, "captured");
+        const r = await imprint(["capture", "--used", "--format", "raw", "--force", from, captured]);
+        t.is(r.code, 0, r.stderr);
+        await must("ntfsclone", ["-q", "-s", "-O", `${saved}2`, captured]);
+        t.deepEqual(savedClusters(`${saved}2`), savedClusters(saved));
+        const b = readFileSync(captured);
+        const { runs } = savedClusters(saved);
+        for (const [first, end] of runs)
+          t.true(
+            b
+              .subarray(first * 2048, end * 2048)
+              .equals(volume.subarray(first * 2048, Math.min(end * 2048, b.length))),
+          );
+      }
+      const metadata = await imprint(["capture", "--metadata", image, join(dir, "metadata.raw")]);
+      t.is(metadata.code, 0);
+      t.regex(metadata.stderr, /contents of small files/);
+    });
+  }));
 
 /** What ours makes of a volume: runs, or the error that native would end with. */
 async function ours(source: Source): Promise<ClusterRuns | NtfsError> {
