@@ -6,6 +6,7 @@ import { inodeOf, type NtfsParts } from "./inode.ts";
 import { AT, FILE_ROOT, FN, NAMESPACE } from "./layout.ts";
 import { type Attribute, isExtension, recordAttributes, recordInUse, refNumber, utf16 } from "./record.ts";
 import { HOLE_LCN, RUN } from "./runlist.ts";
+import { isSkipped } from "./walk.ts";
 
 /** Folders above a file that are named; what lies deeper, or in a ring, is cut off. */
 const MOST_DEPTH = 256;
@@ -111,7 +112,7 @@ export class Paths {
       if (sequence !== 0 && inode.sequence !== sequence) return null;
       return longNames(inode.attributes)[0] ?? null;
     } catch (error) {
-      if (error instanceof NtfsError) return null;
+      if (isSkipped(error)) return null;
       throw error;
     }
   }
@@ -214,7 +215,7 @@ async function addFile(
   try {
     attributes = (await inodeOf(parts, number, bytes)).attributes;
   } catch (error) {
-    if (!(error instanceof NtfsError)) throw error;
+    if (!isSkipped(error)) throw error;
     return;
   }
   const byPart = new Map<string, [number, number][]>();

@@ -1,4 +1,5 @@
 import { u16le } from "../../bytes/endian.ts";
+import { IoError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { InfoField, Selection, SelectOptions, Volume } from "../volume.ts";
 import { type BootSector, readBackupBoot, readBoot } from "./boot.ts";
@@ -131,7 +132,10 @@ export async function openNtfs(source: Source, options: NtfsOpenOptions = {}): P
   const parts = { source, boot, mft };
   if (options.strict === true) await checkSystemFiles(parts);
   else {
-    const differs = await compareMirror(parts);
+    const differs = await compareMirror(parts).catch((error: unknown) => {
+      if (error instanceof IoError) return error;
+      throw error;
+    });
     if (differs !== null) warnings.push(differs.message);
   }
   const volume = new NtfsVolume(source, boot, mft, await readVolumeFacts(parts), warnings);

@@ -1,4 +1,4 @@
-import { AbortError } from "../../errors.ts";
+import { AbortError, type ImprintError, IoError } from "../../errors.ts";
 import { Pace } from "../../io/pace.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import { EIO, ENOENT, NtfsError } from "./errors.ts";
@@ -103,7 +103,7 @@ async function visit(
   try {
     inode = await inodeOf(parts, number, bytes);
   } catch (error) {
-    if (!(error instanceof NtfsError) || (error.errno !== EIO && error.errno !== ENOENT)) throw error;
+    if (!isSkipped(error)) throw error;
     if (error.code !== "NTFS_NO_RECORD") sink.odd(`record ${number} is skipped: ${error.message}`);
     return;
   }
@@ -120,6 +120,12 @@ async function visit(
       sink.odd(error.message);
     }
   }
+}
+
+/** Errors that cost an inode and not the walk, as in native: it is corrupt, not there or cannot be read. */
+export function isSkipped(error: unknown): error is ImprintError {
+  if (error instanceof NtfsError) return error.errno === EIO || error.errno === ENOENT;
+  return error instanceof IoError;
 }
 
 /** Throws with native's words where a run leaves the volume. */
