@@ -58,7 +58,7 @@ export async function copyInput(
     pace,
     onProgress: (done: number) => progress.update(done, total),
     ...readErrors(s),
-    ...limited(s),
+    ...limited(s, options.signal),
   };
   if (output.compression === null) {
     await copyRequests({ ...job, rules, exact: s.offload ? null : exact, sink: output.sink });
@@ -104,16 +104,25 @@ function statusErrors(s: ConvertSettings): Pick<IterationRules, "onStatusError">
   };
 }
 
+/** Milliseconds between two looks at a signal while a limited copy waits. */
+const LOOK_EVERY = 100;
+
 /** -r: bytes a second. */
-function limited(s: ConvertSettings): Pick<RequestJob, "onBytes"> {
+function limited(s: ConvertSettings, signal: AbortSignal | undefined): Pick<RequestJob, "onBytes"> {
   if (s.rate === 0) return {};
   const start = performance.now();
   let sent = 0;
+  const ahead = (): number => (sent / s.rate) * 1000 - (performance.now() - start);
+  const wait = async (): Promise<void> => {
+    for (let left = ahead(); left > 0; left = ahead()) {
+      if (signal?.aborted) throw new AbortError();
+      await new Promise((done) => setTimeout(done, Math.min(left, LOOK_EVERY)));
+    }
+  };
   return {
     onBytes: (bytes) => {
       sent += bytes;
-      const ahead = (sent / s.rate) * 1000 - (performance.now() - start);
-      return ahead > 5 ? new Promise((done) => setTimeout(done, ahead)) : undefined;
+      return ahead() > 5 ? wait() : undefined;
     },
   };
 }
