@@ -10,6 +10,7 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   amend: () => import("./qemu-img/amend.ts"),
+  bitmap: () => import("./qemu-img/bitmap.ts"),
   check: () => import("./qemu-img/check.ts"),
   convert: () => import("./qemu-img/convert.ts"),
   compare: () => import("./qemu-img/compare.ts"),
@@ -20,10 +21,12 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   create: () => import("./qemu-img/create.ts"),
   measure: () => import("./qemu-img/measure.ts"),
   dd: () => import("./qemu-img/dd.ts"),
+  commit: () => import("./qemu-img/commit.ts"),
+  rebase: () => import("./qemu-img/rebase.ts"),
 };
 
 /** Commands of the native tool that are not here (yet). */
-const MISSING = new Set(["bench", "bitmap", "commit", "rebase"]);
+const MISSING = new Set(["bench", "commit", "rebase"]);
 
 const OPTIONS = [
   { key: "help", short: "h", long: "help" },

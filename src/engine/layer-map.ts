@@ -16,6 +16,8 @@ export interface MapLayer {
   readonly plain: boolean;
   /** The host file, where holes in it tell that stored bytes are zeros; null where they are not asked for. */
   readonly holes: Source | null;
+  /** True where what it does not hold lies in a backing file that is not among the layers. */
+  readonly unopened?: boolean;
 }
 
 /** A run of guest bytes and what the layers say of it. Sizes and offsets in bytes. */
@@ -115,7 +117,7 @@ class Walk {
       entry.depth = depth;
       entry.present = run.state !== HOLE;
       entry.data = run.state === DATA;
-      entry.zero = run.state !== DATA;
+      entry.zero = run.state === ZERO || (run.state === HOLE && layer.unopened !== true);
       entry.compressed = run.compressed;
       entry.offset = layer.plain ? run.place : -1;
       entry.file = layer.file;

@@ -172,7 +172,7 @@ async function specificOf(h: Qcow2Header, file: FileSource): Promise<JsonObject>
     "lazy-refcounts": v3 ? h.lazyRefcounts : undefined,
     bitmaps: v3 && bitmaps.length > 0 ? bitmaps : undefined,
     "refcount-bits": 2 ** h.refcountOrder,
-    "data-file": v3 && h.external ? (h.dataFile ?? undefined) : undefined,
+    "data-file": v3 ? (h.dataFile ?? undefined) : undefined,
     "data-file-raw": v3 && h.external ? h.rawDataFile : undefined,
     corrupt: v3 ? h.corrupt : undefined,
     "extended-l2": v3 ? h.extendedL2 : undefined,

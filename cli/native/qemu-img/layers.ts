@@ -22,6 +22,7 @@ async function mapLayer(layer: Layer): Promise<MapLayer> {
     file: data.label,
     plain: header.cryptMethod === CRYPT.none,
     holes: preallocated ? data : null,
+    unopened: header.backingFile !== null && layer.backing === null,
     status: (at, end, run) => image.layerStatus(at, end, run),
     emptyUntil: (at, end) => image.emptyUntil(at, end),
   };

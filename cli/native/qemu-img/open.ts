@@ -272,8 +272,7 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
     depth: request.depth,
     check: request.check,
     openBacking: async () => {
-      if (backing === null)
-        throw new RefusedError("EGATE", `${file.label}: its backing file is not opened here`);
+      if (backing === null) throw notOpened("backing file", image.header.backingFile!);
       return backing.disk;
     },
   });
@@ -352,16 +351,14 @@ async function openBacking(
   }
 }
 
+function notOpened(purpose: string, name: string): RefusedError {
+  const why = settings.untrusted ? " (--untrusted)" : "";
+  return new RefusedError("EGATE", `the ${purpose} "${name}" is not opened${why}`);
+}
+
 /** The gate of one chain. `follow` false: a gate that opens nothing. */
 async function chainGate(follow: boolean): Promise<Gate> {
-  if (!follow)
-    return (r) =>
-      Promise.reject(
-        new RefusedError(
-          "EGATE",
-          `the ${r.purpose} "${r.name}" is not opened${settings.untrusted ? " (--untrusted)" : ""}`,
-        ),
-      );
+  if (!follow) return (r) => Promise.reject(notOpened(r.purpose, r.name));
   const { fileGate } = await import("../../../src/io/node/gate.ts");
   const gate = fileGate({ maxDepth: DEEPEST, names: "textual", devices: true });
   return async (request) => {

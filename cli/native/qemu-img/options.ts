@@ -19,7 +19,7 @@ export const OPTION = {
 } as const satisfies Record<string, OptionSpec>;
 
 /** Options of ours that every command takes, before or after its name. */
-const OURS: readonly OptionSpec[] = [{ key: "untrusted", long: "untrusted" }];
+const OURS: readonly OptionSpec[] = [{ key: "untrusted", long: "untrusted", exact: true }];
 
 /** What was said for the whole process. */
 export const settings = {

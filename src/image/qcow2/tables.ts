@@ -334,7 +334,11 @@ export class Tables {
   private checkEnd(index: number, offset: number): void {
     if (offset < this.dataSize) return;
     if (this.onTruncated !== undefined) this.onTruncated("qcow2 data cluster", offset);
-    else
+    else this.refuseEnd(index, offset);
+  }
+
+  private refuseEnd(index: number, offset: number): void {
+    if (offset >= this.dataSize)
       throw this.entryError(
         index,
         `cluster at 0x${offset.toString(16)}, but the file ends at 0x${this.dataSize.toString(16)}`,
@@ -408,7 +412,8 @@ export class Tables {
     const offsetBits = 62 - (this.header.clusterBits - 8) - 32;
     const rest = high & 0x3fffffff;
     const offset = (rest & (2 ** offsetBits - 1)) * 0x100000000 + low;
-    this.checkEnd(index, offset);
+    // Half a stream is no stream: this is never zeros.
+    this.refuseEnd(index, offset);
     run.host = offset;
     run.compressed = Math.min(((rest >>> offsetBits) + 1) * 512 - (offset & 511), this.dataSize - offset);
   }
