@@ -1,12 +1,21 @@
 import { BlockSet } from "../../bytes/block-set.ts";
 import { u16le } from "../../bytes/endian.ts";
 import { NtfsError } from "./errors.ts";
-import { isUsable } from "./fixup.ts";
+import { isUsable, RECORD_UNREADABLE } from "./fixup.ts";
+import { readIndex } from "./index.ts";
 import { inodeOf, type NtfsParts } from "./inode.ts";
 import { AT, FILE_ROOT, FN, NAMESPACE } from "./layout.ts";
-import { type Attribute, isExtension, recordAttributes, recordInUse, refNumber, utf16 } from "./record.ts";
+import {
+  type Attribute,
+  isExtension,
+  recordAttributes,
+  recordInUse,
+  recordIsDirectory,
+  refNumber,
+  utf16,
+} from "./record.ts";
 import { HOLE_LCN, RUN } from "./runlist.ts";
-import { isSkipped } from "./walk.ts";
+import { isSkipped, KIND_VISIT, RunScan } from "./walk.ts";
 
 /** Folders above a file that are named; what lies deeper, or in a ring, is cut off. */
 const MOST_DEPTH = 256;
@@ -161,45 +170,108 @@ export function clustersOf(
 
 /**
  * The files that lie on clusters of a set, by record number; records of files whose own $MFT records lie there are among
- * them (part "$MFT record"). Records that cannot be read are left out.
+ * them (part "$MFT record"). Files whose records cannot be read are named by their folders.
  */
 export async function filesOn(parts: NtfsParts, clusters: BlockSet): Promise<FileOnClusters[]> {
   const { mft, boot } = parts;
   const paths = new Paths(parts);
   const found: FileOnClusters[] = [];
-  const scan = mft.scan();
+  const unreadable = new Set<number>();
+  const scan = new RunScan(parts);
+  const { records, triples } = scan;
   const size = mft.recordSize;
   try {
     for (;;) {
       const more = scan.next();
       if (!(more instanceof Promise ? await more : more)) break;
-      for (let i = 0; i < scan.count; i++) {
-        if (!isUsable(scan.states[i])) continue;
-        const record = scan.bytes.subarray(i * size, (i + 1) * size);
-        if (!recordInUse(record) || isExtension(record)) continue;
-        if (!touches(record, scan.first + i, clusters)) continue;
-        await addFile(parts, scan.first + i, record.slice(), clusters, paths, found);
+      // Most batches own nothing on a few clusters: then only records the kernel could not judge are looked at.
+      const n = scan.classify();
+      let near = false;
+      const odd = new Set<number>();
+      for (let i = 0; i < n * 3; i += 3) {
+        if (triples[i + 1] >>> 16 === KIND_VISIT) odd.add(triples[i]);
+        else if (!near) {
+          const lcn = (triples[i + 1] & 0xffff) * 0x100000000 + triples[i];
+          near = onSet(clusters, lcn, lcn + triples[i + 2]);
+        }
+      }
+      for (let i = 0; i < records.count; i++) {
+        const place = mft.place(records.first + i);
+        const lies =
+          place >= 0 &&
+          onSet(clusters, Math.floor(place / boot.clusterSize), Math.ceil((place + size) / boot.clusterSize));
+        if (!near && !lies && !odd.has(i)) continue;
+        if (lies && records.states[i] === RECORD_UNREADABLE) unreadable.add(records.first + i);
+        const record = records.bytes.subarray(i * size, (i + 1) * size);
+        if (!isUsable(records.states[i]) || !recordInUse(record) || isExtension(record)) continue;
+        if (lies || touches(record, records.first + i, clusters, boot.clusterSize))
+          await addFile(parts, records.first + i, record.slice(), clusters, paths, found);
       }
     }
   } finally {
     scan.close();
   }
+  if (unreadable.size > 0) await addUnreadable(parts, unreadable, paths, found);
   return found;
+}
 
-  function touches(record: Uint8Array, number: number, set: BlockSet): boolean {
-    // A cheap look that creates no object for a file without an attribute list that lies elsewhere.
-    const place = mft.place(number);
-    if (
-      place >= 0 &&
-      onSet(set, Math.floor(place / boot.clusterSize), Math.ceil((place + size) / boot.clusterSize))
-    )
-      return true;
-    for (const a of recordAttributes(record, number).attributes) {
-      if (a.type === AT.attributeList) return true;
-      if (a.nonResident && rangesOn(a, set, boot.clusterSize).length > 0) return true;
+/** Files whose records cannot be read: their names are in their folders. Records that no folder knows are left out. */
+async function addUnreadable(
+  parts: NtfsParts,
+  records: ReadonlySet<number>,
+  paths: Paths,
+  found: FileOnClusters[],
+): Promise<void> {
+  const names = await namesInFolders(parts, records);
+  const size = parts.mft.recordSize;
+  for (const [record, known] of names)
+    found.push({
+      record,
+      paths: await paths.of(known),
+      part: "$MFT record",
+      ranges: [[record * size, (record + 1) * size]],
+    });
+  found.sort((a, b) => a.record - b.record);
+}
+
+/** Names that folders have for some records, found by reading every folder. Folders that are corrupt are left out. */
+async function namesInFolders(
+  parts: NtfsParts,
+  wanted: ReadonlySet<number>,
+): Promise<Map<number, FileName[]>> {
+  const names = new Map<number, FileName[]>();
+  const scan = parts.mft.scan();
+  const size = parts.mft.recordSize;
+  try {
+    for (;;) {
+      const more = scan.next();
+      if (!(more instanceof Promise ? await more : more)) return names;
+      for (let i = 0; i < scan.count; i++) {
+        const record = scan.bytes.subarray(i * size, (i + 1) * size);
+        if (!isUsable(scan.states[i]) || !recordInUse(record)) continue;
+        if (!recordIsDirectory(record) || isExtension(record)) continue;
+        try {
+          const folder = await inodeOf(parts, scan.first + i, record.slice());
+          for (const e of await readIndex(parts, folder)) {
+            if (!wanted.has(e.record) || e.name === ".") continue;
+            const name = { ...e, parent: folder.number, parentSequence: folder.sequence };
+            names.set(e.record, [...(names.get(e.record) ?? []), name]);
+          }
+        } catch (error) {
+          if (!isSkipped(error)) throw error;
+        }
+      }
     }
-    return false;
+  } finally {
+    scan.close();
   }
+}
+
+/** True where a record's own attributes lie on the set, or where it has more of them elsewhere. */
+function touches(record: Uint8Array, number: number, set: BlockSet, clusterSize: number): boolean {
+  return recordAttributes(record, number).attributes.some(
+    (a) => a.type === AT.attributeList || (a.nonResident && rangesOn(a, set, clusterSize).length > 0),
+  );
 }
 
 async function addFile(

@@ -1,6 +1,6 @@
 import { AbortError, type ImprintError, IoError } from "../../errors.ts";
 import { Pace } from "../../io/pace.ts";
-import { Kernel } from "../../kernel/kernel.ts";
+import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import { EIO, ENOENT, NtfsError } from "./errors.ts";
 import { isUsable } from "./fixup.ts";
 import { type Inode, inodeOf, type NtfsParts } from "./inode.ts";
@@ -11,7 +11,7 @@ import { HOLE_LCN, RUN, type Runs } from "./runlist.ts";
 
 /** Kinds of runs the kernel finds: attribute type / 16, plus KIND_NAMED where the attribute has a name. */
 export const KIND_NAMED = 0x1000;
-const KIND_VISIT = 0xffff;
+export const KIND_VISIT = 0xffff;
 const TRIPLE_BYTES = 12;
 /** A run takes at least three bytes of its record. */
 const RUN_BYTES = 3;
@@ -44,46 +44,79 @@ export async function walkClusters(
   sink: WalkSink,
   options: WalkOptions = {},
 ): Promise<void> {
-  const { mft, boot } = parts;
+  const { mft } = parts;
   const { signal, onProgress } = options;
   const pace = new Pace(() => {
     if (signal?.aborted) throw new AbortError();
   });
-  const kernel = Kernel.get();
-  const scan = mft.scan();
-  const room = Math.ceil(scan.bytes.length / RUN_BYTES + mft.recordSize) * TRIPLE_BYTES;
-  const found = kernel.take(room);
-  const triples = new Uint32Array(found.bytes.buffer, found.at, room >>> 2);
+  const scan = new RunScan(parts);
   try {
     for (;;) {
       const more = scan.next();
       if (!(more instanceof Promise ? await more : more)) break;
       const wait = pace.step();
       if (wait !== undefined) await wait;
-      onProgress?.(scan.first, mft.records);
-      const apart = Math.max(0, Math.min(scan.count, FIRST_USER_RECORD - scan.first));
-      const n =
-        kernel.raw.ntfsRecords(
-          scan.address,
-          mft.recordSize,
-          scan.count,
-          scan.stateAddress,
-          apart,
-          boot.clusterSize,
-          boot.clusters,
-          found.at,
-        ) >>> 0;
-      for (let i = 0; i < n * 3; i += 3) {
+      onProgress?.(scan.records.first, mft.records);
+      const { triples } = scan;
+      const end = scan.classify() * 3;
+      for (let i = 0; i < end; i += 3) {
         const kind = triples[i + 1] >>> 16;
         if (kind !== KIND_VISIT)
           sink.run(kind, (triples[i + 1] & 0xffff) * 0x100000000 + triples[i], triples[i + 2]);
-        else await visit(parts, scan, triples[i], sink, options);
+        else await visit(parts, scan.records, triples[i], sink, options);
       }
     }
     onProgress?.(mft.records, mft.records);
   } finally {
-    kernel.give(found);
     scan.close();
+  }
+}
+
+/** Batches of records with the runs their files own, as the kernel finds them. Takes arena slots: `close` it. */
+export class RunScan {
+  readonly records: RecordScan;
+  /** Triples (LCN low, LCN high | kind << 16, length), or (index of a record to visit, KIND_VISIT << 16, 0). */
+  readonly triples: Uint32Array;
+  private readonly clusterSize: number;
+  private readonly clusters: number;
+  private readonly recordSize: number;
+  private readonly found: Slot;
+
+  constructor(parts: NtfsParts) {
+    this.records = parts.mft.scan();
+    this.clusterSize = parts.boot.clusterSize;
+    this.clusters = parts.boot.clusters;
+    this.recordSize = parts.mft.recordSize;
+    const room = Math.ceil(this.records.bytes.length / RUN_BYTES + this.recordSize) * TRIPLE_BYTES;
+    this.found = Kernel.get().take(room);
+    this.triples = new Uint32Array(this.found.bytes.buffer, this.found.at, room >>> 2);
+  }
+
+  /** Loads the next batch; false at the end. */
+  next(): boolean | Promise<boolean> {
+    return this.records.next();
+  }
+
+  /** Fills `triples` for the batch and returns how many there are. System files are all named for a visit. */
+  classify(): number {
+    const { records } = this;
+    return (
+      Kernel.get().raw.ntfsRecords(
+        records.address,
+        this.recordSize,
+        records.count,
+        records.stateAddress,
+        Math.max(0, Math.min(records.count, FIRST_USER_RECORD - records.first)),
+        this.clusterSize,
+        this.clusters,
+        this.found.at,
+      ) >>> 0
+    );
+  }
+
+  close(): void {
+    Kernel.get().give(this.found);
+    this.records.close();
   }
 }
 

@@ -47,6 +47,14 @@ for (const later of [false, true]) {
     const difference = await compareBitmap(volume, await inUse(volume));
     t.is(difference.total, 10);
     t.is(difference.extra.count, 10);
+    const lost = await volume.filesOn([[at, at + 512]]);
+    t.deepEqual(
+      lost.map((f) => [f.paths.join(), f.part]),
+      [
+        ["/$MFT", ""],
+        ["/plain", "$MFT record"],
+      ],
+    );
     const tree = await volume.tree();
     const names = await tree.list(await tree.node(5));
     t.true(names.some((n) => n.name === "plain"));
