@@ -26,7 +26,7 @@ export async function convertIntoExisting(
   });
   try {
     await checkApart(s, input, image);
-    if (s.bitmaps && image.header === null)
+    if (s.bitmaps && (image.header === null || image.header.version < 3))
       throw new QemuError(`Format driver '${image.format}' does not support bitmaps`);
     if (s.compressed && image.header === null)
       throw new QemuError("Compression not supported for this file format");
@@ -36,10 +36,6 @@ export async function convertIntoExisting(
     throw conversionError(error);
   } finally {
     await image.close();
-  }
-  if (s.bitmaps) {
-    const { copyBitmaps } = await import("./convert-bitmaps.ts");
-    await copyBitmaps(s, input);
   }
 }
 
@@ -100,8 +96,15 @@ async function intoImage(
     const compression = s.compressed
       ? { clusterSize: header.clusterSize, zstd: header.compressionType === 1 }
       : null;
+    const { bitmapsToCopy, copyBitmaps, refuseKnown } = await import("./convert-bitmaps.ts");
+    const bitmaps = s.bitmaps ? await bitmapsToCopy(s, input) : [];
+    if (bitmaps.length > 0) refuseKnown(bitmaps, editor);
     await copyInput(s, input, { ...plain(s, sink), compression }, progress, options);
     editor.commit();
+    if (bitmaps.length > 0) {
+      await copyBitmaps(input, bitmaps, editor);
+      editor.commit();
+    }
   } finally {
     editor.close();
   }

@@ -26,7 +26,7 @@ import type { QemuProgress } from "./progress.ts";
 
 /** Clusters are placed as they come and all that is left out reads as zeros: the engine's own copy does it. */
 function isPlain(s: ConvertSettings, image: NewImage): boolean {
-  if (s.compressed || s.salvage || s.rate > 0 || rulesOf(s).least === 0) return false;
+  if (s.bitmaps || s.compressed || s.salvage || s.rate > 0 || rulesOf(s).least === 0) return false;
   if (image.format === "raw") return true;
   const o = image.options;
   return o.backingFile === null && o.dataFile === null && o.preallocation === "off";
@@ -42,6 +42,12 @@ export async function convertIntoNew(
 ): Promise<void> {
   const name = s.target!;
   checkCache(s.cache);
+  if (s.bitmaps) {
+    const { bitmapsToCopy } = await import("./convert-bitmaps.ts");
+    if (image.format === "raw" || image.options.version < 3)
+      throw new QemuError(`Format driver '${image.format}' does not support bitmaps`);
+    input.bitmaps.push(...(await bitmapsToCopy(s, input)));
+  }
   const plain = isPlain(s, image);
   if (isStream(name)) {
     const stream = await openStream(name, image.format);
@@ -62,10 +68,6 @@ export async function convertIntoNew(
   } catch (error) {
     file.target.abort();
     throw conversionError(error);
-  }
-  if (s.bitmaps) {
-    const { copyBitmaps } = await import("./convert-bitmaps.ts");
-    await copyBitmaps(s, input);
   }
 }
 
@@ -173,7 +175,7 @@ async function writeRequests(
       progress,
       options,
     );
-    const size = await sink.finish();
+    const size = await withBitmaps(s, input, file, await sink.finish());
     // The last cluster is whole in the data file once something of it is written.
     const end = "dataEnd" in sink ? Math.ceil((sink.dataEnd?.() ?? 0) / unit) * unit : 0;
     data?.target.commit(made?.dataFileSize ?? Math.max(input.sectors * 512, end));
@@ -184,6 +186,20 @@ async function writeRequests(
   } finally {
     await backing?.close();
   }
+}
+
+/** Copies the bitmaps that --bitmaps asks for into the image; returns its size then. */
+async function withBitmaps(
+  s: ConvertSettings,
+  input: ConvertInput,
+  file: NewFile,
+  size: number,
+): Promise<number> {
+  if (!s.bitmaps) return size;
+  const { addBitmaps } = await import("./convert-bitmaps.ts");
+  const { target } = file;
+  const path = "temporary" in target ? String(target.temporary) : target.label;
+  return addBitmaps(input, input.bitmaps, path, size);
 }
 
 const output = (sink: CopyOutput["sink"]): CopyOutput => ({

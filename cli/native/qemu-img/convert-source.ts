@@ -1,4 +1,5 @@
 import { fstatSync, statSync } from "node:fs";
+import type { BitmapEntry } from "../../../src/image/qcow2/bitmaps.ts";
 import type { Snapshot } from "../../../src/image/qcow2/snapshots.ts";
 import { Concatenated } from "../../../src/io/concatenated.ts";
 import type { Source } from "../../../src/io/source.ts";
@@ -18,6 +19,8 @@ export interface ConvertInput {
   readonly paths: readonly string[];
   /** The bytes of the host files are the disk's: they can be copied in bulk. */
   readonly bulk: boolean;
+  /** The bitmaps that are to be copied, once they have been looked at. */
+  readonly bitmaps: BitmapEntry[];
   close(): Promise<void>;
 }
 
@@ -56,7 +59,7 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
     const disk = disks.length === 1 ? disks[0] : new Concatenated(disks);
     const paths = chains.flatMap((c) => c.layers.map((l) => l.path));
     const bulk = chains.every((c, i) => c.image !== null || disks[i] === c.file);
-    return { chains, disk, sectors, paths, bulk, close };
+    return { chains, disk, sectors, paths, bulk, bitmaps: [], close };
   } catch (error) {
     await close();
     throw error;
