@@ -1,7 +1,8 @@
 import { parse } from "../getopt.ts";
 import { print } from "../ui/out.ts";
-import { Finished, QemuUsageError, reportQemu, warn } from "./qemu-img/errors.ts";
-import { HelpWanted, settings } from "./qemu-img/options.ts";
+import { Finished, QemuUsageError, warn } from "./qemu-img/errors.ts";
+import { guarded } from "./qemu-img/guard.ts";
+import { HelpWanted } from "./qemu-img/options.ts";
 
 /** A subcommand's module: runs with the words after its name; returns the exit code or throws (see errors.ts). */
 interface Command {
@@ -25,8 +26,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   rebase: () => import("./qemu-img/rebase.ts"),
 };
 
-/** Commands of the native tool that are not here (yet). */
-const MISSING = new Set(["bench", "commit", "rebase"]);
+/** Commands of the native tool that are not here. */
+const MISSING = new Set(["bench"]);
 
 const OPTIONS = [
   { key: "help", short: "h", long: "help" },
@@ -36,19 +37,12 @@ const OPTIONS = [
 ];
 
 /** qemu-img: the global options, then a command with its own. Returns the exit code. */
-export async function run(program: string, args: readonly string[]): Promise<number> {
-  try {
-    return await dispatch(program, args);
-  } catch (error) {
-    if (!(error instanceof HelpWanted)) return reportQemu(error);
-    const { helpText } = await import("./qemu-img/help.ts");
-    print(helpText());
-    return 0;
-  }
+export function run(program: string, args: readonly string[]): Promise<number> {
+  return guarded(() => dispatch(program, args));
 }
 
 async function dispatch(program: string, args: readonly string[]): Promise<number> {
-  settings.untrusted = false;
+  let untrusted = false;
   if (args.length === 0) throw new QemuUsageError("Not enough arguments");
   const words: string[] = [];
   for (const item of parse(args, OPTIONS, { posix: true })) {
@@ -61,17 +55,18 @@ async function dispatch(program: string, args: readonly string[]): Promise<numbe
       const { version } = await import("../version.ts");
       print(`qemu-img version 7.2 (Imprint ${version()})\n`);
       return 0;
-    } else if (item.key === "untrusted") settings.untrusted = true;
+    } else if (item.key === "untrusted") untrusted = true;
     else trace(item.value!);
   }
   const [name, ...rest] = words;
   if (name === undefined) throw new QemuUsageError("Not enough arguments");
   const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (load === undefined) {
-    if (MISSING.has(name)) throw new QemuUsageError(`${name} is not in this version yet`);
+    if (MISSING.has(name)) throw new QemuUsageError(`${name} is not in this version`);
     throw new QemuUsageError(`Command not found: ${name}`);
   }
-  return (await load()).run(program, rest);
+  // Built, each command is a file of its own that shares no state with this one.
+  return (await load()).run(program, untrusted ? ["--untrusted", ...rest] : rest);
 }
 
 /** -T: there are no trace events here. */

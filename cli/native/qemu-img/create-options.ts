@@ -225,3 +225,15 @@ export function rawOptions(values: CreateValues, size: number, prefix = ""): Raw
     throw new QemuError(`${prefix}invalid parameter value: ${text}`);
   return { size, preallocation: text };
 }
+
+/** A name that an image holds, as a path: beside the image unless it is absolute or names a protocol. */
+export function besideImage(image: string, name: string): string {
+  if (name.startsWith("/") || /^[^/]*:/.test(name)) return name;
+  const path = image.startsWith("file:") ? image.slice("file:".length) : image;
+  return path.slice(0, path.lastIndexOf("/") + 1) + name;
+}
+
+/** Whether a driver of the native tool has this name. */
+export function isFormatName(name: string): boolean {
+  return DRIVERS.has(name);
+}

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { ImprintError, IoError } from "../../../src/errors.ts";
 import { print, printError } from "../../ui/out.ts";
 import {
+  besideImage,
   type CreateFormat,
   type CreateValues,
   createFormat,
@@ -175,13 +176,6 @@ async function lookAtBacking(
   } finally {
     await chain.close();
   }
-}
-
-/** A name that an image holds, as a path: beside the image unless it is absolute or names a protocol. */
-function besideImage(image: string, name: string): string {
-  if (name.startsWith("/") || /^[^/]*:/.test(name)) return name;
-  const path = image.startsWith("file:") ? image.slice("file:".length) : image;
-  return path.slice(0, path.lastIndexOf("/") + 1) + name;
 }
 
 async function createRaw(path: string, values: CreateValues, size: bigint, prefix: string): Promise<void> {

@@ -1,16 +1,20 @@
 import { ImprintError, IoError } from "../../../src/errors.ts";
 import type { ImageEditor } from "../../../src/image/qcow2/edit/editor.ts";
+import type { Source } from "../../../src/io/source.ts";
 import { printError } from "../../ui/out.ts";
 import { errorText, QemuError } from "./errors.ts";
 import { hostText, numberedText } from "./host-text.ts";
 import type { Editable } from "./open.ts";
 
-/** Opens the editor of a QCOW2 image. Throws QemuError with native's text. */
-export async function editImage(image: Editable): Promise<ImageEditor> {
+/** Opens the editor of a QCOW2 image; `backing`: what lies under it, where that is not its own backing file. Throws QemuError with native's text. */
+export async function editImage(
+  image: Pick<Editable, "file" | "name" | "dataFile" | "backing">,
+  backing: Source | null = image.backing?.disk ?? null,
+): Promise<ImageEditor> {
   const { openEditor } = await import("../../../src/image/qcow2/edit/editor.ts");
   try {
     return await openEditor(image.file, {
-      backing: image.backing?.disk ?? null,
+      backing,
       dataFile: image.dataFile ?? undefined,
       report: (line) => printError(`${line}\n`),
     });

@@ -1,0 +1,137 @@
+import { DATA } from "../bytes/runs.ts";
+import { type StatusRun, statusOf } from "../image/qcow2/block-status.ts";
+import type { ImageEditor } from "../image/qcow2/edit/editor.ts";
+import { SUBCLUSTERS } from "../image/qcow2/layout.ts";
+import type { Source } from "../io/source.ts";
+
+/** Most bytes that are read and written at once. */
+const PIECE = 2 * 1024 * 1024;
+
+/** A change of what lies under an image. */
+export interface RebaseJob {
+  /**
+   * The image; its backing source must be `old` (padded with zeros to the image's size, so that zeros are kept apart from
+   * what is under them).
+   */
+  readonly editor: ImageEditor;
+  readonly old: Source;
+  /** What will lie under it, or null for nothing. */
+  readonly next: Source | null;
+  /** Bytes of the disk that are done. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Gives an image what its disk would lose when `next` replaces `old` under it: only ranges that it does not hold, and of
+ * these only the (sub)clusters that differ. What is written reads as before, so that the job may stop at any time; it is
+ * over, for the reader, when the caller names the new backing file and commits.
+ */
+export async function copyForRebase(job: RebaseJob): Promise<void> {
+  const { editor } = job;
+  for (let at = 0; at < editor.size; ) {
+    const r = editor.map(at, editor.size);
+    const runs = r instanceof Promise ? await r : r;
+    for (let i = 0; i < runs.count; i++) {
+      if (runs.depth[i] > 0) await new Range(job, runs.at[i], runs.at[i] + runs.length[i]).run();
+      job.onProgress?.(runs.at[i] + runs.length[i], editor.size);
+    }
+    at = runs.end;
+  }
+}
+
+const emptyRun = (): StatusRun => ({ state: DATA, length: 0, host: -1, file: null });
+
+/** A range that the image does not hold. */
+class Range {
+  private readonly job: RebaseJob;
+  private at: number;
+  private readonly end: number;
+  private readonly unit: number;
+
+  constructor(job: RebaseJob, from: number, to: number) {
+    this.job = job;
+    this.at = from;
+    this.end = to;
+    const { clusterSize, extendedL2 } = job.editor.header;
+    this.unit = extendedL2 ? clusterSize / SUBCLUSTERS : clusterSize;
+  }
+
+  async run(): Promise<void> {
+    const { old, next } = this.job;
+    const oldStatus = statusOf(old);
+    const newStatus = next === null ? null : statusOf(next);
+    const a = emptyRun();
+    const b = emptyRun();
+    while (this.at < this.end) {
+      const { at } = this;
+      const w = oldStatus(at, this.end, false, a);
+      if (w !== null) await w;
+      let length = Math.min(a.length, this.end - at);
+      let zero = true;
+      if (next !== null && newStatus !== null && at < next.size) {
+        const stop = Math.min(at + length, next.size);
+        const w2 = newStatus(at, stop, false, b);
+        if (w2 !== null) await w2;
+        length = Math.min(length, b.length, stop - at);
+        zero = b.state !== DATA;
+      }
+      const same =
+        (a.state !== DATA && zero) ||
+        (a.state === DATA && !zero && a.host >= 0 && a.host === b.host && a.file?.path === b.file?.path);
+      if (!same) await this.compare(at, at + length, a.state !== DATA);
+      this.at = at + length;
+    }
+  }
+
+  /** Writes the units of [from, to) that differ; `zero`: they read as zeros now. */
+  private async compare(from: number, to: number, zero: boolean): Promise<void> {
+    const { editor, old, next } = this.job;
+    const mine = new Uint8Array(Math.min(PIECE, to - from));
+    const theirs = new Uint8Array(mine.length);
+    for (let at = from; at < to; ) {
+      // Pieces end with whole units.
+      const stop = Math.min(to, Math.floor((at + PIECE) / this.unit) * this.unit);
+      const n = stop - at;
+      const held = mine.subarray(0, n);
+      const other = theirs.subarray(0, n);
+      if (!zero) await fill(old, held, at);
+      await fill(next, other, at);
+      for (let first = at; first < stop; ) {
+        const unitEnd = (p: number): number => Math.min(stop, (Math.floor(p / this.unit) + 1) * this.unit);
+        let last = first;
+        while (last < stop && differ(held, other, last - at, unitEnd(last) - at)) last = unitEnd(last);
+        if (last > first) {
+          const w = zero
+            ? editor.writeZeros(first, last - first)
+            : editor.write(held.subarray(first - at, last - at), first);
+          if (w instanceof Promise) await w;
+          first = last;
+        } else first = unitEnd(first);
+      }
+      at = stop;
+    }
+  }
+}
+
+async function fill(source: Source | null, into: Uint8Array, at: number): Promise<void> {
+  const held = source === null ? 0 : Math.max(0, Math.min(into.length, source.size - at));
+  let got = 0;
+  if (held > 0) {
+    const r = source!.read(held === into.length ? into : into.subarray(0, held), at);
+    got = r instanceof Promise ? await r : r;
+  }
+  into.fill(0, got);
+}
+
+/** Words at a time where both sides allow it. */
+function differ(a: Uint8Array, b: Uint8Array, from: number, to: number): boolean {
+  const n = to - from;
+  if ((a.byteOffset + from) % 4 === 0 && (b.byteOffset + from) % 4 === 0 && n % 4 === 0) {
+    const x = new Int32Array(a.buffer, a.byteOffset + from, n / 4);
+    const y = new Int32Array(b.buffer, b.byteOffset + from, n / 4);
+    for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return true;
+    return false;
+  }
+  for (let i = from; i < to; i++) if (a[i] !== b[i]) return true;
+  return false;
+}
