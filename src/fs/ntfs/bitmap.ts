@@ -4,7 +4,7 @@ import { AT, FILE_BITMAP } from "./layout.ts";
 import { openStream, type Stream } from "./stream.ts";
 
 /** Bytes of $Bitmap read at once. */
-const PIECE = 256 * 1024;
+export const BITMAP_PIECE = 256 * 1024;
 
 /** $Bitmap's contents. Throws NtfsError NTFS_BAD_BITMAP where it has none. */
 export async function openBitmap(parts: NtfsParts): Promise<Stream> {
@@ -31,13 +31,13 @@ export function bitmapBytes(parts: NtfsParts, stream: Stream): number {
   return Math.min(stream.size, Math.ceil((clusters + 1) / 8));
 }
 
-/** Hands over $Bitmap's first `length` bytes, a piece at a time; `bytes` holds until `use` returns. */
+/** Hands over $Bitmap's first `length` bytes, a piece at a time in `buffer`; `bytes` holds until `use` returns. */
 export async function eachBitmapPiece(
   stream: Stream,
   length: number,
   use: (bytes: Uint8Array, at: number) => void,
+  buffer: Uint8Array = new Uint8Array(Math.min(BITMAP_PIECE, length)),
 ): Promise<void> {
-  const buffer = new Uint8Array(Math.min(PIECE, length));
   for (let at = 0; at < length; at += buffer.length) {
     const piece = buffer.subarray(0, Math.min(buffer.length, length - at));
     const r = stream.read(piece, at);

@@ -1,5 +1,6 @@
 import { BlockSet } from "../../bytes/block-set.ts";
-import { bitmapBytes, eachBitmapPiece, openBitmap } from "./bitmap.ts";
+import { Kernel } from "../../kernel/kernel.ts";
+import { BITMAP_PIECE, bitmapBytes, eachBitmapPiece, openBitmap } from "./bitmap.ts";
 import { NtfsError } from "./errors.ts";
 import type { InUse } from "./in-use.ts";
 import type { NtfsParts } from "./inode.ts";
@@ -32,7 +33,6 @@ export interface BitmapDifference {
 export async function compareBitmap(parts: NtfsParts, used: InUse): Promise<BitmapDifference> {
   const stream = await openBitmap(parts);
   const bytes = bitmapBytes(parts, stream);
-  const bits = bytes * 8;
   const limit = parts.boot.clusters + 1;
   const extra = new BlockSet(limit);
   const first: Mismatch[] = [];
@@ -44,23 +44,34 @@ export async function compareBitmap(parts: NtfsParts, used: InUse): Promise<Bitm
     if (kind === "missing") missing++;
     else extra.add(cluster);
   };
-  let own = new Uint8Array(0);
-  await eachBitmapPiece(stream, bytes, (marked, at) => {
-    if (own.length < marked.length) own = new Uint8Array(marked.length);
-    const mine = own.subarray(0, marked.length);
-    used.blocks.bits(at * 8, mine);
-    const to = (at + marked.length) * 8;
-    for (let bit = Math.max(limit, at * 8); bit < Math.min(to, bits); bit++)
-      mine[(bit >>> 3) - at] |= 1 << (bit & 7);
-    for (let i = 0; i < marked.length; i++) {
-      let difference = marked[i] ^ mine[i];
-      while (difference !== 0) {
-        const bit = 31 - Math.clz32(difference & -difference);
-        difference &= difference - 1;
-        note((at + i) * 8 + bit, (marked[i] >>> bit) & 1 ? "extra" : "missing");
-      }
-    }
-  });
+  const kernel = Kernel.get();
+  const slot = kernel.take(BITMAP_PIECE);
+  const mine = kernel.take(BITMAP_PIECE);
+  try {
+    await eachBitmapPiece(
+      stream,
+      bytes,
+      (marked, at) => {
+        const own = mine.bytes.subarray(0, marked.length);
+        used.blocks.bits(at * 8, own);
+        const end = (at + marked.length) * 8;
+        for (let bit = Math.max(limit, at * 8); bit < end; bit++)
+          own[Math.floor(bit / 8) - at] |= 1 << (bit & 7);
+        for (let i = 0; i < marked.length; i++) {
+          const next = kernel.firstDifference(slot.at + i, mine.at + i, marked.length - i);
+          if (next < 0) return;
+          i += next;
+          for (let bit = 0; bit < 8; bit++)
+            if ((((marked[i] ^ own[i]) >>> bit) & 1) === 1)
+              note((at + i) * 8 + bit, ((marked[i] >>> bit) & 1) === 1 ? "extra" : "missing");
+        }
+      },
+      slot.bytes,
+    );
+  } finally {
+    kernel.give(mine);
+    kernel.give(slot);
+  }
   return { extra, missing, total, first };
 }
 
