@@ -9,8 +9,6 @@ const TORN: u8 = 2;
 const RAW: u8 = 4;
 
 /** Offset of the update sequence array of the record of `size` bytes at `p`, or 0 where it cannot be one. */
-// @ts-expect-error: decorator
-@inline
 function arrayOf(p: usize, size: usize): usize {
   const offset: usize = load<u16>(p, 4);
   const count: usize = load<u16>(p, 6);

@@ -13,8 +13,6 @@ const LAST_TYPE: u32 = 0x1000;
 const END: u32 = 0xffffffff;
 
 /** A signed little-endian field of 1 to 8 bytes at `p`; bytes up to p + 7 must be readable. */
-// @ts-expect-error: decorator
-@inline
 function field(p: usize, bytes: u32): i64 {
   const shift: i64 = 64 - ((bytes as i64) << 3);
   return (load<i64>(p) << shift) >> shift;
@@ -47,7 +45,7 @@ export function ntfsRecords(
   for (let i: u32 = 0; i < count; i++, p += recordSize) {
     const state = load<u8>(states + i);
     if (state != 0 && state != RAW) continue;
-    if (((<u32>load<u16>(p, 22)) & IN_USE) == 0) continue;
+    if ((<u32>load<u16>(p, 22) & IN_USE) == 0) continue;
     if (load<u64>(p, 32) != 0) continue;
     const outBefore = out;
     const kindBefore = lastKind;
@@ -57,7 +55,12 @@ export function ntfsRecords(
     const used: u32 = load<u32>(p, 24);
     let a: u32 = load<u16>(p, 20);
     let visit: bool =
-      state != 0 || i < apart || load<u32>(p, 28) != recordSize || used > recordSize || (a & 7) != 0 || a < 42;
+      state != 0 ||
+      i < apart ||
+      load<u32>(p, 28) != recordSize ||
+      used > recordSize ||
+      (a & 7) != 0 ||
+      a < 42;
     let type: u32 = 0;
     while (!visit) {
       if (a + 8 > used) {
@@ -113,7 +116,12 @@ export function ntfsRecords(
           if (head == 0) break;
           const lengthBytes: u32 = head & 15;
           const lcnBytes: u32 = head >> 4;
-          if (lengthBytes == 0 || lengthBytes > 8 || lcnBytes > 8 || pair + 1 + lengthBytes + lcnBytes > end) {
+          if (
+            lengthBytes == 0 ||
+            lengthBytes > 8 ||
+            lcnBytes > 8 ||
+            pair + 1 + lengthBytes + lcnBytes > end
+          ) {
             visit = true;
             break;
           }
