@@ -1,4 +1,4 @@
-import type { BlockSet } from "../../src/bytes/block-set.ts";
+import { BlockSet } from "../../src/bytes/block-set.ts";
 import type { JobOptions } from "../../src/engine/api.ts";
 import { SelectedSource } from "../../src/engine/selected-source.ts";
 import { writeImage } from "../../src/engine/write.ts";
@@ -11,8 +11,15 @@ import { type ImageGeometry, volumeEnd } from "../../src/image/ntfsclone/header.
 import { saveImage } from "../../src/image/ntfsclone/writer.ts";
 import type { Source } from "../../src/io/source.ts";
 import { withJob } from "../commands/job.ts";
+import { printable } from "../ui/format.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
-import { AnnouncedTarget, type CloneOutput, checkFree, openCloneOutput } from "./ntfsclone-output.ts";
+import {
+  AnnouncedTarget,
+  type CloneOutput,
+  checkFree,
+  openCloneOutput,
+  writebackOf,
+} from "./ntfsclone-output.ts";
 import { PercentLines } from "./ntfsclone-progress.ts";
 import type { Rescue } from "./ntfsclone-rescue.ts";
 import { NewSerial, NewSerialSource } from "./ntfsclone-serial.ts";
@@ -43,7 +50,7 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
       });
       source = rescue.source;
     }
-    const volume = await openVolume(o, source);
+    const volume = await openVolume(o, source, rescue);
     sayVolume(volume, source, say);
     const { clusters, clusterSize } = volume.boot;
     const opened = await openCloneOutput(output, {
@@ -56,6 +63,7 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
     });
     try {
       await withJob((job) => write(o, output, volume, opened, rescue, say, job), { line: false });
+      await rescue?.report(volume, say);
     } catch (error) {
       await opened.target.abort();
       throw failure(error, opened);
@@ -112,10 +120,18 @@ function openFailure(o: NtfscloneOptions, error: unknown): Refusal {
 }
 
 /** Opens the volume as native does, and refuses what it refuses. Throws Refusal. */
-export async function openVolume(o: NtfscloneOptions, source: Source): Promise<NtfsVolume> {
+export async function openVolume(
+  o: NtfscloneOptions,
+  source: Source,
+  rescue: Rescue | null = null,
+): Promise<NtfsVolume> {
   let volume: NtfsVolume;
   try {
-    volume = await openNtfs(source, { strict: true });
+    volume = await openNtfs(source, { strict: true }).catch((error: unknown) => {
+      // What native has to know before it starts may be what was lost.
+      if (rescue?.lostMetadata !== true || !(error instanceof NtfsError)) throw error;
+      return openNtfs(source);
+    });
   } catch (error) {
     throw openFailure(o, error);
   }
@@ -188,6 +204,7 @@ export async function scan(
   volume: NtfsVolume,
   say: Say,
   signal: AbortSignal | undefined,
+  rescue: Rescue | null = null,
 ): Promise<Taken> {
   const onProgress = sayScan(o, volume, say);
   let used: InUse;
@@ -205,17 +222,30 @@ export async function scan(
   let accounts = "Accounting clusters ...\n";
   say(accounts);
   const difference = await compareBitmap(volume, used).catch((error: unknown) => {
-    throw volumeRefusal(error);
+    if (rescue?.lostMetadata !== true || !(error instanceof NtfsError)) throw volumeRefusal(error);
+    say(`WARNING: $Bitmap cannot be used: ${printable(error.message)}\n`);
+    return null;
   });
+  if (difference === null) {
+    // Nobody knows what belongs to files whose records were lost.
+    const all = new BlockSet(volume.boot.clusters);
+    all.add(0, all.limit);
+    return { used, extra: o.metadata ? null : all, count: dropBad(used), accounts: "" };
+  }
   if (difference.total === 0) return { used, extra: null, count: dropBad(used), accounts: "" };
-  const strict = !o.ignoreFsCheck && o.fsCheck === "strict";
-  const option = o.ignoreFsCheck ? "the --ignore-fs-check option" : "--fs-check=union";
+  // Files whose records were lost cannot account for their clusters.
+  const lost = rescue?.lostMetadata === true;
+  const strict = !o.ignoreFsCheck && o.fsCheck === "strict" && !lost;
+  const union = o.fsCheck === "union" ? "--fs-check=union" : "--rescue, as metadata cannot be read";
+  const option = o.ignoreFsCheck ? "the --ignore-fs-check option" : union;
   const lines = differenceLines(difference).map((line) => `${line}\n`);
   if (!strict) lines.push(`WARNING: The NTFS inconsistency was overruled by ${option}.\n`);
   say(lines.join(""));
   if (strict) throw volumeRefusal(differenceError(difference));
   accounts += lines.join("");
-  return { used, extra: difference.extra, count: dropBad(used), accounts };
+  // Among what nobody owns may be contents of files: native alone puts them into an image of metadata, where it is told to.
+  const extra = o.metadata && !o.ignoreFsCheck ? null : difference.extra;
+  return { used, extra, count: dropBad(used), accounts };
 }
 
 /** A refusal of the volume in native's words; other errors as they are. */
@@ -236,7 +266,7 @@ async function write(
   say: Say,
   job: JobOptions,
 ): Promise<void> {
-  const taken = await scan(o, volume, say, job.signal);
+  const taken = await scan(o, volume, say, job.signal, rescue);
   if (!o.metadata) return copy(o, path, volume, output, rescue, taken, say, job);
   rescue?.source.startCopying();
   const { writeMetadata } = await import("./ntfsclone-metadata.ts");
@@ -271,6 +301,7 @@ async function copy(
     say("Syncing ...\n");
   };
   const target = new AnnouncedTarget(output.target, finish);
+  const writeback = await writebackOf(output.target);
   // Native puts what nothing owns before all the rest of an image, which then cannot be restored to a pipe.
   const before = o.save && o.ignoreFsCheck && extra !== null ? [extra] : [];
   if (extra !== null && before.length === 0) used.blocks.union(extra);
@@ -280,6 +311,7 @@ async function copy(
       onProgress(done) {
         if (job.signal?.aborted) throw new AbortError();
         lines?.update(done);
+        writeback();
       },
     });
     await target.commit(size);
@@ -309,6 +341,7 @@ async function copy(
     ...(job.signal === undefined ? {} : { signal: job.signal }),
     ...(job.bulk === undefined || serial !== null ? {} : { bulk: job.bulk }),
     onProgress(p) {
+      writeback();
       if (p.phase === "copy" && p.total > 0)
         lines?.update(
           toStdout ? Math.floor((p.done / p.total) * clusters) : Math.floor(p.done / clusterSize),

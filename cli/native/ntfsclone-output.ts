@@ -133,6 +133,22 @@ export function checkFree(path: string, needed: number): void {
     );
 }
 
+/** Milliseconds between two starts of writing to the disk. */
+const WRITEBACK_EVERY = 30;
+
+/** Lets the disk work while more is written, since all of it is flushed at the end; to be called often. */
+export async function writebackOf(target: Target): Promise<() => void> {
+  const { startWriteback } = await import("../../src/io/node/native.ts");
+  const fd = target.host?.fd;
+  if (fd === undefined) return () => {};
+  let next = performance.now() + WRITEBACK_EVERY;
+  return () => {
+    if (performance.now() < next) return;
+    startWriteback(fd);
+    next = performance.now() + WRITEBACK_EVERY;
+  };
+}
+
 /** A target that says so before it is committed, when it is flushed to the disk. */
 export class AnnouncedTarget implements Target {
   readonly label: string;

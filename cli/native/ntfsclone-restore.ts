@@ -1,11 +1,12 @@
+import { statSync } from "node:fs";
 import { AbortError, FormatError, IoError, RefusedError, UnsupportedError } from "../../src/errors.ts";
 import { CommandError } from "../../src/image/ntfsclone/commands.ts";
 import { ImageVersionError } from "../../src/image/ntfsclone/header.ts";
-import { frontToBack, ImageStream } from "../../src/image/ntfsclone/restore.ts";
+import { ImageStream } from "../../src/image/ntfsclone/restore.ts";
 import type { SequentialSource } from "../../src/io/source.ts";
 import { withJob } from "../commands/job.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
-import { type CloneOutput, openCloneOutput } from "./ntfsclone-output.ts";
+import { type CloneOutput, openCloneOutput, writebackOf } from "./ntfsclone-output.ts";
 import { PercentLines } from "./ntfsclone-progress.ts";
 import { NewSerial } from "./ntfsclone-serial.ts";
 import {
@@ -61,10 +62,12 @@ async function follow(
     ? null
     : new PercentLines(say, 1, toStdout ? header.clusters + 1 : header.inUse + 1);
   const serial = o.serial === "keep" ? null : new NewSerial(o.serial === "half", say);
+  const writeback = output === null ? () => {} : await writebackOf(output.target);
   const { size, backupBoot } = await image.restore(output?.target ?? null, {
     onProgress(stored, position) {
       if (signal?.aborted) throw new AbortError();
       progress?.update(toStdout ? position : stored);
+      writeback();
     },
     ...(serial === null ? {} : { change: (lcn, bytes) => serial.patch(bytes, lcn * header.clusterSize) }),
   });
@@ -78,15 +81,11 @@ async function openInput(o: NtfscloneOptions, say: Say): Promise<SequentialSourc
   const m = await import("../../src/node.ts");
   if (o.source === "-") return m.openStdinSource();
   try {
-    if (o.rescue) {
-      const { Rescue } = await import("./ntfsclone-rescue.ts");
-      const rescue = Rescue.ofImage(m.openFileSource(o.source), o, say);
-      const input = frontToBack(rescue.source);
-      const close = async (): Promise<void> => {
-        rescue.save();
-        await input.close();
-      };
-      return { ...input, close };
+    if (o.rescue && !statSync(o.source).isFIFO()) {
+      const { RescueImageInput } = await import("../../src/engine/rescue/image-input.ts");
+      return new RescueImageInput(m.openFileSource(o.source), o.retries, (at) =>
+        say(`WARNING: Can't read sector at ${at}, lost data.\n`),
+      );
     }
     return m.openSequentialSource(o.source);
   } catch (error) {

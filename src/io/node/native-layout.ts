@@ -9,6 +9,9 @@
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
+/** sync_file_range(2): start writing dirty pages that are not being written yet. */
+export const SYNC_FILE_RANGE_WRITE = 2;
+
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 
