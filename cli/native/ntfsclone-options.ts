@@ -179,6 +179,7 @@ function rescueOptions(
   const resume = has("resume");
   for (const name of ["mapfile", "retries", "resume"])
     if (has(name) && !has("rescue")) throw refusal(`--${name} requires --rescue`);
+  if (mapfile !== null && has("restore")) throw refusal("--mapfile is for volumes, not for images");
   if (resume && mapfile === null)
     throw refusal("--resume requires --mapfile, where the interrupted run left its map");
   if (resume && (has("save") || has("metadata") || has("restore")))

@@ -1,19 +1,25 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, fsyncSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import type { BlockSet } from "../../src/bytes/block-set.ts";
 import { openNtfsRescue } from "../../src/engine/ntfs/rescue.ts";
 import { rescueClone } from "../../src/engine/rescue/clone.ts";
 import type { DomainMap } from "../../src/engine/rescue/domain-map.ts";
 import { formatMapfile, parseMapfile } from "../../src/engine/rescue/mapfile.ts";
-import { RescueSource } from "../../src/engine/rescue/rescue-source.ts";
+import type { RescueSource } from "../../src/engine/rescue/rescue-source.ts";
 import { AbortError, IoError } from "../../src/errors.ts";
+import type { NtfsVolume } from "../../src/fs/ntfs/volume.ts";
 import type { Source } from "../../src/io/source.ts";
 import type { Target } from "../../src/io/target.ts";
+import { printable } from "../ui/format.ts";
 import { version } from "../version.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
 import { errorName, refusal, refusalOf, type Say, systemRefusal } from "./ntfsclone-text.ts";
 
 /** Milliseconds between two map files. */
 const SAVE_EVERY = 5000;
+
+/** Files that are named at the end, and paths of each. */
+const MOST_FILES = 1000;
+const MOST_PATHS = 4;
 
 /** A failing source that is read with `--rescue`, and the map of what could be read. */
 export class Rescue {
@@ -33,17 +39,32 @@ export class Rescue {
     return new Rescue(source, o.mapfile);
   }
 
-  /** Prepares the source of an image. */
-  static ofImage(base: Source, o: NtfscloneOptions, say: Say): Rescue {
-    const source = new RescueSource(base, { ...options(base, o, say), sectorSize: 512 });
-    source.startCopying();
-    return new Rescue(source, o.mapfile);
+  /** Whether metadata could not be read so far, so that files and $Bitmap need not agree. */
+  get lostMetadata(): boolean {
+    return this.source.lostWhileOpen > 0;
   }
 
-  /** Writes the map file, where one is kept. */
-  save(): void {
+  /** Says which files lie on what was lost. */
+  async report(volume: NtfsVolume, say: Say): Promise<void> {
+    const ranges = this.source.lostRanges();
+    if (ranges.length === 0) return;
+    const bytes = ranges.reduce((n, [from, to]) => n + to - from, 0);
+    const places = ranges.length === 1 ? "1 place" : `${ranges.length} places`;
+    say(`Lost: ${bytes} bytes in ${places}. Files that lie there:\n`);
+    const files = await volume.filesOn(ranges);
+    for (const f of files.slice(0, MOST_FILES)) {
+      const paths = f.paths.slice(0, MOST_PATHS).map(printable).join(", ");
+      say(`  ${paths}${f.part === "" ? "" : ` (${printable(f.part)})`}\n`);
+    }
+    if (files.length === 0) say("  none\n");
+    if (files.length > MOST_FILES) say(`  and ${files.length - MOST_FILES} more\n`);
+  }
+
+  /** Writes the map file, where one is kept. `target`: what the map is of, so that it is on the disk before. */
+  save(target: Target | null = null): void {
     this.saved = performance.now();
     if (this.mapfile === null) return;
+    if (target?.host !== undefined && target.host.fd >= 0) fsyncSync(target.host.fd);
     const text = formatMapfile(this.source.domain, `imprint ${version()}`);
     try {
       writeFileSync(`${this.mapfile}.new`, text);
@@ -61,7 +82,7 @@ export class Rescue {
       retries: job.options.retries,
       resume: job.options.resume,
       checkpoint: () => {
-        if (performance.now() - this.saved >= SAVE_EVERY) this.save();
+        if (performance.now() - this.saved >= SAVE_EVERY) this.save(job.target);
       },
       onProgress(clusters) {
         if (job.signal?.aborted) throw new AbortError();

@@ -3,7 +3,7 @@ import { ExtentList } from "../../bytes/extents.ts";
 import { IoError } from "../../errors.ts";
 import { Pace } from "../../io/pace.ts";
 import type { Target } from "../../io/target.ts";
-import { FINISHED } from "./domain-map.ts";
+import { FINISHED, UNTRIED } from "./domain-map.ts";
 import type { RescueSource } from "./rescue-source.ts";
 
 /** Bytes copied at a time. */
@@ -37,7 +37,7 @@ export async function rescueClone(
   options: RescueCloneOptions,
 ): Promise<void> {
   const { blockSize, size, onProgress, change } = options;
-  source.startCopying();
+  source.startCopying(options.resume);
   const most = Math.max(Math.floor(PIECE_BYTES / blockSize), 1) * blockSize;
   const buffer = new Uint8Array(most);
   const list = new ExtentList();
@@ -75,8 +75,14 @@ export async function rescueClone(
         const got = r instanceof Promise ? await r : r;
         if (got < piece.length)
           throw new IoError("ESHORT", `${source.label}: ends at byte ${at + got}`, at + got);
-        const w = write(piece, at);
-        if (w instanceof Promise) await w;
+        try {
+          const w = write(piece, at);
+          if (w instanceof Promise) await w;
+        } catch (error) {
+          // Read, but in no copy.
+          source.domain.set(at, to, UNTRIED);
+          throw error;
+        }
         done += piece.length / blockSize;
         at = to;
         await breathe();

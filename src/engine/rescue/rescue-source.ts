@@ -75,9 +75,15 @@ export class RescueSource implements Source {
     return ranges;
   }
 
-  /** From now on what cannot be read is reported, and what follows failures left for later, where the options say so. */
-  startCopying(): void {
+  /**
+   * From now on what is read counts as finished, what cannot be read is reported, and what follows failures left for later, where
+   * the options say so. Without `resume` nothing is finished yet, whatever the map said.
+   */
+  startCopying(resume = false): void {
     this.lost = new BlockSet(Math.ceil(this.size / this.sectorSize));
+    if (resume) return;
+    for (const r of [...this.domain.runs()])
+      if (r.status === FINISHED) this.domain.set(r.from, r.to, UNTRIED);
   }
 
   private get deferring(): boolean {
@@ -137,13 +143,13 @@ export class RescueSource implements Source {
         if (pass === 0 && this.domain.statusAt(at) === BAD) continue;
         const piece = sector.subarray(0, end - at);
         const got = await this.try(piece, at);
-        this.domain.set(at, end, got ? FINISHED : BAD);
         if (got) {
-          lost.remove(at / size);
           this.applyPatches(piece, at);
           const r = write(piece, at);
           if (r instanceof Promise) await r;
+          lost.remove(at / size);
         }
+        this.domain.set(at, end, got ? FINISHED : BAD);
         const wait = check();
         if (wait instanceof Promise) await wait;
       }
