@@ -19,7 +19,12 @@ test("no i64 crosses: every export takes and gives plain numbers", (t) => {
   for (const [name, f] of Object.entries(exports)) {
     if (typeof f !== "function") continue;
     const zeros = Array.from({ length: f.length }, () => 0);
-    const result = f(...zeros);
-    t.true(result === undefined || typeof result === "number", name);
+    try {
+      const result = f(...zeros);
+      t.true(result === undefined || typeof result === "number", name);
+    } catch (error) {
+      // A width of 0 may trap; a number where an i64 is wanted is a TypeError.
+      t.true(error instanceof WebAssembly.RuntimeError, `${name}: ${error}`);
+    }
   }
 });
