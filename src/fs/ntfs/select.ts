@@ -1,7 +1,8 @@
 import { BlockSet } from "../../bytes/block-set.ts";
 import { ExtentList } from "../../bytes/extents.ts";
+import { Kernel } from "../../kernel/kernel.ts";
 import type { Role, Selection, SelectOptions } from "../volume.ts";
-import { eachBitmapPiece, openBitmap } from "./bitmap.ts";
+import { BITMAP_PIECE, eachBitmapPiece, openBitmap } from "./bitmap.ts";
 import { NtfsError } from "./errors.ts";
 import { isBadClusterList } from "./in-use.ts";
 import type { Inode, NtfsParts } from "./inode.ts";
@@ -77,7 +78,10 @@ export async function select(
     { ...options, skipCorrupt: true },
   );
   if (blocks.limit > boot.clusters) mark(boot.clusters, blocks.limit - boot.clusters, "superblock");
-  if (!metadata && scope !== "data") await addMarked(parts, blocks, warnings);
+  if (!metadata && scope !== "data") {
+    await addMarked(parts, blocks, warnings);
+    if (roles !== null) restIsData(blocks, roles);
+  }
   if (scope === "all") blocks.add(0, blocks.limit);
   else removeAll(blocks, bad);
   if (bad.count > 0 && scope !== "all")
@@ -87,30 +91,56 @@ export async function select(
   return { blockSize: boot.clusterSize, blocks, marks, roles, warnings };
 }
 
+/** Paints what no file owns. */
+function restIsData(blocks: BlockSet, roles: Map<Role, BlockSet>): void {
+  const painted = new BlockSet(blocks.limit);
+  for (const set of roles.values()) painted.union(set);
+  const data = roles.get("data") ?? new BlockSet(blocks.limit);
+  roles.set("data", data);
+  const runs = new ExtentList();
+  for (let from = 0; from < blocks.limit; ) {
+    runs.clear();
+    from = blocks.runs(from, blocks.limit, runs, 65536);
+    for (let i = 0; i < runs.count; i++) {
+      for (let at = runs.start(i); at < runs.end(i); ) {
+        const met = painted.firstMember(at, runs.end(i));
+        data.add(at, met);
+        at = painted.firstMissing(met, runs.end(i));
+      }
+    }
+  }
+}
+
 /** What $Bitmap marks besides. Where it cannot be read, what the files own has to do. */
 async function addMarked(parts: NtfsParts, blocks: BlockSet, warnings: string[]): Promise<void> {
+  const { clusters } = parts.boot;
+  const kernel = Kernel.get();
+  const slot = kernel.take(BITMAP_PIECE);
   try {
     const stream = await openBitmap(parts);
-    const length = Math.min(stream.size, Math.ceil(parts.boot.clusters / 8));
-    await eachBitmapPiece(stream, length, (bytes, at) => {
-      let start = -1;
-      for (let i = 0; i < bytes.length; i++) {
-        if (bytes[i] === (start < 0 ? 0 : 255)) continue;
-        for (let bit = 0; bit < 8; bit++) {
-          const set = ((bytes[i] >>> bit) & 1) === 1;
-          const cluster = (at + i) * 8 + bit;
-          if (set && start < 0) start = cluster;
-          else if (!set && start >= 0) {
-            blocks.add(start, Math.min(cluster, parts.boot.clusters));
-            start = -1;
+    const length = Math.min(stream.size, Math.ceil(clusters / 8));
+    await eachBitmapPiece(
+      stream,
+      length,
+      (bytes, at) => {
+        const base = at * 8;
+        const end = Math.min(bytes.length * 8, clusters - base);
+        for (let from = 0; from < end; ) {
+          const n = kernel.setRuns(slot.at, from, end);
+          for (let i = 0; i < n; i++) {
+            from = kernel.out[2 * i] + kernel.out[2 * i + 1];
+            blocks.add(base + kernel.out[2 * i], base + from);
           }
+          if (n === 0) return;
         }
-      }
-      if (start >= 0) blocks.add(start, Math.min((at + bytes.length) * 8, parts.boot.clusters));
-    });
+      },
+      slot.bytes,
+    );
   } catch (error) {
     if (!(error instanceof NtfsError)) throw error;
     warnings.push(`$Bitmap cannot be read: ${error.message}`);
+  } finally {
+    kernel.give(slot);
   }
 }
 
