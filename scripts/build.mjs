@@ -85,6 +85,9 @@ async function buildCommandLine() {
       /import\("(\.\/(?:commands|native)\/([\w-]+)\.ts)"\)/g,
     ),
   ];
+  const subcommands = [
+    ...readFileSync("cli/native/qemu-img.ts", "utf8").matchAll(/import\("\.\/(qemu-img\/([\w-]+))\.ts"\)/g),
+  ];
   const builtins = {
     name: "builtins",
     setup(build) {
@@ -92,6 +95,16 @@ async function buildCommandLine() {
       build.onLoad({ filter: /.*/, namespace: "builtin" }, (a) => ({
         contents: `module.exports = process.getBuiltinModule(${JSON.stringify(a.path)});`,
       }));
+    },
+  };
+  const subcommandsApart = {
+    name: "subcommands apart",
+    setup(build) {
+      build.onResolve({ filter: /^\.\/qemu-img\// }, (a) =>
+        a.kind === "dynamic-import" && a.importer.endsWith("native/qemu-img.ts")
+          ? { path: `./command-qemu-img-${a.path.replace(/^.*\/|\.ts$/g, "")}.js`, external: true }
+          : undefined,
+      );
     },
   };
   const apart = {
@@ -119,7 +132,7 @@ async function buildCommandLine() {
   for (const [, path, name] of commands)
     await esbuild.build({
       ...options,
-      plugins: [builtins],
+      plugins: [builtins, subcommandsApart],
       stdin: {
         // Errors are told in the bundle that threw them: error classes are not shared between bundles.
         contents: `import { run as inner } from ${JSON.stringify(path)};
@@ -131,6 +144,19 @@ async function buildCommandLine() {
         loader: "ts",
       },
       outfile: `dist/cli/command-${name}.js`,
+    });
+  for (const [, path, name] of subcommands)
+    await esbuild.build({
+      ...options,
+      plugins: [builtins],
+      stdin: {
+        contents: `import { run as inner } from "./native/${path}.ts";
+          import { guarded } from "./native/qemu-img/guard.ts";
+          export const run = (program, args) => guarded(() => inner(program, args));`,
+        resolveDir: "cli",
+        loader: "ts",
+      },
+      outfile: `dist/cli/command-qemu-img-${name}.js`,
     });
   keepCompiledCode();
 }
@@ -149,6 +175,9 @@ function keepCompiledCode() {
       ["restore", image, join(scratch, "restored.img")],
       ["compare", volume, image],
       ["convert", image, join(scratch, "converted.img")],
+      ["qemu-img", "info", image],
+      ["qemu-img", "map", image],
+      ["qemu-img", "compare", volume, image],
       ["e2image", "-r", volume, join(scratch, "meta.raw")],
     ])
       execFileSync(process.execPath, ["dist/cli/main.js", ...args], {

@@ -2,22 +2,24 @@
 // its own): the build keeps the compiled code of the commands beside them. It is used only by the very V8 that wrote it,
 // and V8 itself refuses it where the file has changed.
 // biome-ignore lint/suspicious/noGlobalAssign: require is a parameter of the CommonJS module this is put into
-require = ((plain) => (name) => {
-  if (!name.startsWith("./command-") || plain("module").enableCompileCache) return plain(name);
-  const fs = process.getBuiltinModule("node:fs");
-  const { Script } = process.getBuiltinModule("node:vm");
-  const file = __dirname + name.slice(1);
-  const cache = `${file}.${process.versions.v8}-${process.arch}.cache`;
-  let cachedData;
-  try {
-    cachedData = fs.readFileSync(cache);
-  } catch {
-    if (process.env.IMPRINT_CODE_CACHE !== "write") return plain(name);
-  }
-  const source = `(function (exports, require, module, __filename, __dirname) {${fs.readFileSync(file, "latin1")}\n})`;
-  const script = new Script(source, { filename: file, cachedData });
-  if (cachedData === undefined) process.on("exit", () => fs.writeFileSync(cache, script.createCachedData()));
-  const module = { exports: {} };
-  script.runInThisContext()(module.exports, plain, module, file, __dirname);
-  return module.exports;
-})(require);
+require = ((plain) =>
+  function cached(name) {
+    if (!name.startsWith("./command-") || plain("module").enableCompileCache) return plain(name);
+    const fs = process.getBuiltinModule("node:fs");
+    const { Script } = process.getBuiltinModule("node:vm");
+    const file = __dirname + name.slice(1);
+    const cache = `${file}.${process.versions.v8}-${process.arch}.cache`;
+    let cachedData;
+    try {
+      cachedData = fs.readFileSync(cache);
+    } catch {
+      if (process.env.IMPRINT_CODE_CACHE !== "write") return plain(name);
+    }
+    const source = `(function (exports, require, module, __filename, __dirname) {${fs.readFileSync(file, "latin1")}\n})`;
+    const script = new Script(source, { filename: file, cachedData });
+    if (cachedData === undefined)
+      process.on("exit", () => fs.writeFileSync(cache, script.createCachedData()));
+    const module = { exports: {} };
+    script.runInThisContext()(module.exports, cached, module, file, __dirname);
+    return module.exports;
+  })(require);

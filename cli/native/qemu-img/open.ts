@@ -357,11 +357,14 @@ function notOpened(purpose: string, name: string): RefusedError {
 }
 
 /** The gate of one chain. `follow` false: a gate that opens nothing. */
-async function chainGate(follow: boolean): Promise<Gate> {
+function chainGate(follow: boolean): Gate {
   if (!follow) return (r) => Promise.reject(notOpened(r.purpose, r.name));
-  const { fileGate } = await import("../../../src/io/node/gate.ts");
-  const gate = fileGate({ maxDepth: DEEPEST, names: "textual", devices: true });
+  let gate: Gate | null = null;
   return async (request) => {
+    if (gate === null) {
+      const { fileGate } = await import("../../../src/io/node/gate.ts");
+      gate = fileGate({ maxDepth: DEEPEST, names: "textual", devices: true });
+    }
     try {
       return await gate(request);
     } catch (error) {

@@ -41,6 +41,7 @@ export function parseCommand(
   on: (key: string, value: string) => void,
 ): string[] {
   const operands: string[] = [];
+  settings.untrusted = false;
   for (const item of parse(args, [OPTION.help, ...specs, ...OURS])) {
     if (item.kind === "operand") operands.push(item.value);
     else if (item.kind === "error")

@@ -22,8 +22,7 @@ export async function cutShort(source: Source, header: Qcow2Header): Promise<Mis
   const { clusterSize, refcountOrder } = header;
   const table = new Uint8Array(header.tableClusters * clusterSize);
   await fill(source, table, header.tableOffset);
-  let i = table.length / 8 - 1;
-  while (i >= 0 && (u32be(table, i * 8) | (u32be(table, i * 8 + 4) & OFFSET_LOW)) === 0) i--;
+  const i = lastWord(table) >> 1;
   if (i < 0) return null;
   const at = u32be(table, i * 8) * 0x100000000 + ((u32be(table, i * 8 + 4) & OFFSET_LOW) >>> 0);
   // Rubbish points anywhere.
@@ -31,14 +30,22 @@ export async function cutShort(source: Source, header: Qcow2Header): Promise<Mis
   if (at >= size) return { structure: "refcount block", at };
   const block = new Uint8Array(clusterSize);
   await fill(source, block, at);
-  let last = block.length - 1;
-  while (last >= 0 && block[last] === 0) last--;
+  let last = 4 * lastWord(block) + 3;
   if (last < 0) return null;
+  while (block[last] === 0) last--;
   // The byte holds several entries, or is part of one.
   let entry = Math.floor((last * 8) / 2 ** refcountOrder);
   if (refcountOrder < 3) entry += Math.floor((31 - Math.clz32(block[last])) / 2 ** refcountOrder);
   const cluster = (i * clusterSize * 8) / 2 ** refcountOrder + entry;
   return cluster * clusterSize >= size ? { structure: "cluster", at: cluster * clusterSize } : null;
+}
+
+/** Index of the last 32-bit word that is not zero, or -1. */
+function lastWord(b: Uint8Array): number {
+  const words = new Uint32Array(b.buffer, b.byteOffset, b.length >>> 2);
+  let i = words.length - 1;
+  while (i >= 0 && words[i] === 0) i--;
+  return i;
 }
 
 async function fill(source: Source, into: Uint8Array, at: number): Promise<void> {
