@@ -1,10 +1,10 @@
 import { ImprintError } from "../../../src/errors.ts";
 import type { ImageEditor } from "../../../src/image/qcow2/edit/editor.ts";
-import { print } from "../../ui/out.ts";
+import { print, printError } from "../../ui/out.ts";
 import { editImage, numbered, worded } from "./edit.ts";
 import { QemuError, QemuUsageError } from "./errors.ts";
 import { cannotOpen } from "./names.ts";
-import { openEditable, openImage } from "./open.ts";
+import { openEditable, openImage, rawWarning } from "./open.ts";
 import { OPTION, parseCommand } from "./options.ts";
 import { snapshotTable } from "./snapshot-list.ts";
 
@@ -33,6 +33,8 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   try {
     const editor = image.header === null ? null : await editImage(image);
     try {
+      // Native opens a raw image again before it gives up, and warns again.
+      if (o.action === "apply" && editor === null && image.probed) printError(rawWarning(image.name));
       await change(o, editor);
     } finally {
       editor?.close();

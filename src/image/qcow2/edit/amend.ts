@@ -53,8 +53,12 @@ export async function amendImage(editor: ImageEditor, o: AmendOptions): Promise<
       refuse(
         "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)",
       );
-    progress(0);
-    changeRefcountWidth(editor, order, (done, total) => progress(done / total));
+    // After an upgrade native counts from the start again.
+    if (step === 0) progress(0);
+    const again = step > 0;
+    changeRefcountWidth(editor, order, (done, total) =>
+      again ? o.progress?.((100 * done) / total) : progress(done / total),
+    );
     step++;
   }
   if (o.rawDataFile !== undefined) editor.setHeader({ rawDataFile: o.rawDataFile });

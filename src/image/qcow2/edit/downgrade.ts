@@ -2,9 +2,9 @@ import { u64be } from "../../../bytes/endian.ts";
 import { FormatError, ImprintError } from "../../../errors.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, SNAPSHOT, ZERO_LOW } from "../layout.ts";
 import type { ImageEditor } from "./image-editor.ts";
+import { removeBitmaps } from "./kept-bitmaps.ts";
 import { offsetOf } from "./l2-cache.ts";
 import { l1Clusters, readL1, shapeOf, writeL1 } from "./references.ts";
-import { removeBitmaps } from "./resize-bitmaps.ts";
 import { listSnapshots, replaceSnapshots } from "./snapshots.ts";
 
 /**
@@ -31,6 +31,7 @@ export function downgradeImage(editor: ImageEditor): void {
       fail("Cannot downgrade an image with zstd compression type and existing compressed clusters");
     editor.setHeader({ compressionType: 0 });
   }
+  editor.forgetBitmaps();
   removeBitmaps(editor);
   new ZeroExpansion(editor).run();
   editor.setHeader({ version: 2 });

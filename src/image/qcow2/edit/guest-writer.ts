@@ -38,6 +38,8 @@ export interface WriterHost {
   readonly below: number;
   /** Called before guest data changes. */
   touch(): void;
+  /** Told of the guest bytes that change. */
+  changed(at: number, length: number): void;
   /** Called where changed tables may be written out. */
   relieve(): void;
 }
@@ -84,6 +86,7 @@ export class GuestWriter {
         `${this.host.data.file.label}: encrypted (${method === CRYPT.luks ? "LUKS" : "AES"}); encrypted data cannot be written`,
       );
     this.host.touch();
+    this.host.changed(at, length);
   }
 
   /** Writes guest bytes. */

@@ -11,6 +11,7 @@ import { GuestWriter } from "./guest-writer.ts";
 import { HeaderFile } from "./header-file.ts";
 import { HeaderState } from "./header-rewrite.ts";
 import { ImageFile } from "./image-file.ts";
+import { bitmapsToKeep, type KeptBitmaps, storeBitmaps } from "./kept-bitmaps.ts";
 import { L2Cache } from "./l2-cache.ts";
 import { Refcounts } from "./refcounts.ts";
 import { parseSnapshots } from "./snapshot-table.ts";
@@ -42,6 +43,8 @@ export class ImageEditor implements Editor {
   private tables: Tables | null = null;
   private readonly source: Source;
   private touched = false;
+  /** Bitmaps that the next commit brings up to date. */
+  private kept: KeptBitmaps | null = null;
   /** Bytes were written since the last commit. */
   private written = false;
   /** Where the file ended at the last commit, in whole clusters. */
@@ -194,8 +197,28 @@ export class ImageEditor implements Editor {
     if (this.current.version < 3) return;
     // Known bits but that of the bitmaps stay.
     this.state.clearUnknownAutoclear();
+    this.keepBitmaps();
     if (this.current.bitmapsValid) this.setHeader({ bitmapsValid: false });
     this.headerFile.clearAutoclear(KEPT_AUTOCLEAR);
+  }
+
+  /** Notes that guest bytes change, for the bitmaps that record it. */
+  changed(at: number, length: number): void {
+    this.kept?.dirty.add(Math.floor(at / 512), Math.ceil((at + length) / 512));
+  }
+
+  /** Has the bitmaps brought up to date by the next commit; answers with them, or null where there are none. */
+  keepBitmaps(): KeptBitmaps | null {
+    this.kept ??= bitmapsToKeep(this);
+    return this.kept;
+  }
+
+  /** The bitmaps are about to be removed. */
+  forgetBitmaps(): void {
+    if (this.kept === null) return;
+    const { list, offset, size } = this.kept;
+    this.kept = null;
+    this.setHeader({ bitmaps: { count: list.length, size, offset }, bitmapsValid: true });
   }
 
   relieve(): void {
@@ -207,6 +230,8 @@ export class ImageEditor implements Editor {
     const { file, l2, refcounts } = this;
     const cs = this.clusterSize;
     if (this.state.clearUnknownAutoclear()) this.headerDirty = true;
+    if (this.kept !== null) storeBitmaps(this, this.kept);
+    this.kept = null;
     l2.flush();
     if (l2.l1Dirty) {
       const clusters = (entries: number) => Math.ceil((entries * 8) / cs);
@@ -233,6 +258,8 @@ export class ImageEditor implements Editor {
     this.writer.committed();
     this.headerDirty = false;
     this.written = false;
+    // The bitmaps are valid again.
+    if (this.current.bitmapsValid) this.touched = false;
     this.committedEnd = this.wholeEnd();
   }
 

@@ -1,11 +1,10 @@
 import { ImprintError } from "../../../errors.ts";
-import type { BitmapEntry } from "../bitmaps.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, LIMIT, ZERO_LOW } from "../layout.ts";
 import type { ImageEditor } from "./image-editor.ts";
+import { demandUsable } from "./kept-bitmaps.ts";
 import { offsetOf } from "./l2-cache.ts";
 import { ALL, type L2Shape } from "./l2-entries.ts";
 import { countTable, shapeOf } from "./references.ts";
-import { resizeBitmaps, usableBitmaps } from "./resize-bitmaps.ts";
 
 /** How the clusters of the new part are made: not at all, without their bytes, with their bytes reserved or written. */
 export type Preallocation = "off" | "metadata" | "falloc" | "full";
@@ -39,11 +38,10 @@ export async function resizeImage(
   if (size % 512 !== 0) throw new ResizeError("The new size must be a multiple of 512");
   if (header.snapshots > 0 && header.version < 3)
     throw new ResizeError("Can't resize a v2 image which has snapshots", "ENOTSUP");
-  const bitmaps = usableBitmaps(editor);
+  demandUsable(editor.keepBitmaps());
   const end = Math.ceil(editor.file.size / editor.clusterSize) * editor.clusterSize;
   if (size < old) shrink(editor, size);
   else await grow(editor, size, old, options);
-  if (size !== old) resizeBitmaps(editor, bitmaps, size);
   const { data, file } = editor;
   const external = data !== file;
   // A kill must find the data file long enough for the image.
@@ -53,15 +51,15 @@ export async function resizeImage(
   editor.commit();
   if (external) data.resize(size);
   else if (size < old) {
-    moveDown(editor, end, bitmaps);
+    moveDown(editor, end);
     file.cut(editor.refcounts.end() * editor.clusterSize);
   }
 }
 
 /** Tables went behind the end as nothing else was free: now there is room. */
-function moveDown(editor: ImageEditor, end: number, bitmaps: readonly BitmapEntry[]): void {
+function moveDown(editor: ImageEditor, end: number): void {
   if (!editor.moveTables(end)) return;
-  if (bitmaps.length > 0) resizeBitmaps(editor, usableBitmaps(editor), editor.size);
+  editor.keepBitmaps();
   editor.commit();
 }
 
