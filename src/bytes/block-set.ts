@@ -131,8 +131,14 @@ export class BlockSet {
   /** The first block in [from, to) that is no member, or `to`. */
   firstMissing(from: number, to: number): number {
     const runs = new ExtentList();
-    this.runs(from, to, runs, 1);
-    return runs.count > 0 && runs.start(0) <= from ? Math.min(Math.max(runs.end(0), from), to) : from;
+    let at = Math.max(from, 0);
+    // Runs end where pages do.
+    while (at < to && this.has(at)) {
+      runs.clear();
+      this.runs(at, to, runs, 1);
+      at = Math.min(runs.end(0), to);
+    }
+    return Math.min(at, to);
   }
 
   /** Writes the members of [from, from + 8 * into.length) as a little-endian bitmap. `from` must be a multiple of 8. */
