@@ -6,7 +6,7 @@ import { type ImageGeometry, volumeEnd } from "../../src/image/ntfsclone/header.
 import { ImageWriter } from "../../src/image/ntfsclone/writer.ts";
 import { sayBad, sayGeometry, sayScan, type Taken } from "./ntfsclone-clone.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
-import type { CloneOutput } from "./ntfsclone-output.ts";
+import { type CloneOutput, writebackOf } from "./ntfsclone-output.ts";
 import { NewSerial } from "./ntfsclone-serial.ts";
 import { type Say, spaceLine } from "./ntfsclone-text.ts";
 
@@ -28,7 +28,8 @@ export async function writeMetadata(
   // Native takes the bad ones off later.
   say(spaceLine("", clusterSize, o.save ? inUse + taken.used.bad.count : inUse, clusters));
   sayBad(taken.used, say);
-  const options = { ...walk, preserveTimestamps: o.keepTimes, extra: taken.extra };
+  const onClusters = await writebackOf(target);
+  const options = { ...walk, preserveTimestamps: o.keepTimes, extra: taken.extra, onClusters };
   if (o.save) {
     const scanned = sayScan(o, volume, say);
     const onProgress = (done: number, total: number): void => {
