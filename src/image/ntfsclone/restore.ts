@@ -31,11 +31,14 @@ export class ImageStream {
   private readonly input: SequentialSource;
   /** Bytes of commands that were read with the header. */
   private readonly head: Uint8Array;
+  /** Bytes by which the image ends before its commands begin. */
+  private readonly missing: number;
 
-  private constructor(input: SequentialSource, header: ImageHeader, head: Uint8Array) {
+  private constructor(input: SequentialSource, header: ImageHeader, head: Uint8Array, missing: number) {
     this.input = input;
     this.header = header;
     this.head = head;
+    this.missing = missing;
   }
 
   /** Reads the header. Throws FormatError, UnsupportedError, IoError. */
@@ -52,7 +55,7 @@ export class ImageStream {
       if (n === 0) break;
       skip -= n;
     }
-    return new ImageStream(input, header, rest);
+    return new ImageStream(input, header, rest, Math.max(skip, 0));
   }
 
   /**
@@ -114,7 +117,7 @@ export class ImageStream {
       if (done === 0 && ends && !reader.ended) {
         if (filled === 0 && reader.position === header.clusters)
           return { size: header.clusters * clusterSize, backupBoot: false };
-        throw reader.truncated(reader.offset + filled);
+        throw reader.truncated(reader.offset + filled - this.missing);
       }
       const wait = pace.step();
       if (wait !== undefined) await wait;
