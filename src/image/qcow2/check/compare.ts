@@ -14,6 +14,7 @@ export interface CompareRepairs {
 export interface Compared {
   /** Last cluster that is counted or stored as used; 0 where there is none. */
   readonly highest: number;
+  /** Clusters whose counter does not hold what is stored. */
   readonly mismatches: number;
   /** A cluster in use is stored as free, so that the refcount structures have to be made again. */
   readonly rebuild: boolean;
@@ -51,6 +52,7 @@ export function compareWindow(
       for (let k = first; k < stop; k++) {
         report(`Can't get refcount for cluster ${k}: Input/output error`);
         result.errors++;
+        mismatches++;
       }
       first = stop;
       continue;
