@@ -1,22 +1,10 @@
 // Rows of the bench for NTFS: ours against ntfsclone, which flushes its output as ours does.
 import { existsSync, mkdirSync, rmSync } from "node:fs";
-import type { Contender } from "./measure.ts";
+import { type Bench, imprint, type Job, MIB, same } from "./suite.ts";
 import { sh, workspace } from "./volumes.ts";
 
-const MIB = 1024 * 1024;
-
-/** What the bench measures of one job; see run.ts. */
-export interface NtfsJob {
-  readonly section: string;
-  readonly job: string;
-  readonly goal: number | null;
-  readonly memory?: number;
-  readonly contenders: readonly Contender[];
-  readonly prove?: () => void;
-}
-
 /** An NTFS volume with `used` MiB of files of many sizes, some deleted in between. Built once; needs ntfs-3g and FUSE. */
-export function ntfsVolume(used: number): string {
+function ntfsVolume(used: number): string {
   const image = `${workspace}/ntfs-${used}.img`;
   if (existsSync(image)) return image;
   const at = `${workspace}/ntfs-mount`;
@@ -44,15 +32,17 @@ mv ${image}.new ${image}`;
   return image;
 }
 
-/** Clone, save, restore and metadata of one volume; `imprint` gives our command line. */
-export function ntfsJobs(volume: string, imprint: (...words: string[]) => string[]): NtfsJob[] {
+/** Clone, save, restore and metadata of a populated volume, both sides flushing. */
+export async function ntfsclone(bench: Bench): Promise<void> {
   const section = "ntfsclone of a populated NTFS volume, both sides flushing";
+  if (!bench.wants(section)) return;
+  const volume = ntfsVolume(bench.quick ? 256 : 2200);
   const [a, b] = [`${workspace}/out-ntfs-ours`, `${workspace}/out-ntfs-native`];
   const special = `${workspace}/ntfs-special`;
   rmSync(special, { force: true });
   sh("bash", ["-c", `ntfsclone -q -s -o ${special} ${volume} > /dev/null 2>&1`]);
   sh("bash", ["-c", `cat ${volume} ${special} > /dev/null`]);
-  const files = (job: string, goal: number, ...words: string[]): NtfsJob => ({
+  const files = (job: string, goal: number, ...words: string[]): Job => ({
     section,
     job: `ntfsclone ${job}`,
     goal,
@@ -61,9 +51,9 @@ export function ntfsJobs(volume: string, imprint: (...words: string[]) => string
       { name: "imprint", command: imprint("ntfsclone", "-q", "-O", a, ...words), outputs: [a] },
       { name: "ntfsclone", command: ["ntfsclone", "-q", "-O", b, ...words], outputs: [b] },
     ],
-    prove: () => void sh("cmp", [a, b]),
+    prove: same(a, b),
   });
-  const pipes = (job: string, goal: number, ...words: string[]): NtfsJob => ({
+  const pipes = (job: string, goal: number, ...words: string[]): Job => ({
     section,
     job: `ntfsclone ${job}`,
     goal,
@@ -81,7 +71,7 @@ export function ntfsJobs(volume: string, imprint: (...words: string[]) => string
       },
     ],
   });
-  return [
+  const jobs: Job[] = [
     files("-o: clone to a file", 1.6, volume),
     files("-s: image to a file", 2, "-s", volume),
     files("-r: restore to a file", 2, "-r", special),
@@ -102,7 +92,9 @@ export function ntfsJobs(volume: string, imprint: (...words: string[]) => string
         },
         { name: "ntfsclone", command: `cat ${special} | ntfsclone -q -r -O ${b} -`, outputs: [b] },
       ],
-      prove: () => void sh("cmp", [a, b]),
+      prove: same(a, b),
     },
   ];
+  for (const job of jobs) await bench.measure(job);
+  rmSync(special);
 }

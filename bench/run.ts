@@ -1,6 +1,7 @@
 // npm run bench [-- --quick] [--only WORD] [--rounds N]: ours against the native tools, into bench/RESULTS.md.
 import { copyFileSync, rmSync, writeFileSync } from "node:fs";
 import { captures, e2image } from "./ext.ts";
+import { ntfsclone } from "./ntfs.ts";
 import { convert, qemuImg } from "./qemu-img.ts";
 import { page } from "./report.ts";
 import { Bench, imprint, output } from "./suite.ts";
@@ -100,6 +101,7 @@ async function main(): Promise<void> {
   await convert(bench, "Conversion", all, "raw", "qcow2", 1.2);
   await convert(bench, "Conversion", disk, "qcow2", "raw", 1.2);
   await qemuImg(bench, all, disk);
+  await ntfsclone(bench);
   await limits(all, disk);
   await sharing(used, volume, all, disk);
   await startUp();
