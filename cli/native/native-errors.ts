@@ -19,6 +19,7 @@ const STRERROR: Readonly<Record<string, string>> = {
   ENOMEM: "Cannot allocate memory",
   ENOSPC: "No space left on device",
   ENOTDIR: "Not a directory",
+  ENOTSUP: "Operation not supported",
   ENXIO: "No such device or address",
   EPERM: "Operation not permitted",
   EPIPE: "Broken pipe",

@@ -140,11 +140,6 @@ export async function openVolume(
       `ERROR: Volume '${o.source}' is scheduled for a check or it was shutdown \n` +
         "uncleanly. Please boot Windows or use the --force option to progress.\n",
     );
-  try {
-    checkVersion(volume);
-  } catch (error) {
-    throw volumeRefusal(error);
-  }
   return volume;
 }
 
