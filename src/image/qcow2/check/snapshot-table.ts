@@ -65,14 +65,15 @@ export function readSnapshotTable(
   const list: CheckedSnapshot[] = [];
   const reader = new PieceReader(image);
   const decoder = new TextDecoder();
-  let at = start;
+  // From the table's start: its offset may be beyond what a number holds to the byte.
+  let at = 0;
   let tableLength = 0;
   let extraDropped = 0;
   for (let i = 0; i < count; i++) {
     const before = at;
     at = Math.ceil(at / 8) * 8;
     tableLength = Math.ceil(tableLength / 8) * 8;
-    const head = reader.bytes(at, SNAPSHOT.fixed).slice();
+    const head = reader.bytes(start, at, SNAPSHOT.fixed).slice();
     const extra = u32be(head, SNAPSHOT.extraLength);
     const idLength = u16be(head, SNAPSHOT.idLength);
     const nameLength = u16be(head, SNAPSHOT.nameLength);
@@ -92,12 +93,12 @@ export function readSnapshotTable(
     }
     const entry = new Uint8Array(SNAPSHOT.fixed + kept + idLength + nameLength);
     entry.set(head);
-    entry.set(reader.bytes(at + SNAPSHOT.fixed, kept), SNAPSHOT.fixed);
-    const texts = reader.bytes(at + SNAPSHOT.fixed + extra, idLength + nameLength);
+    entry.set(reader.bytes(start, at + SNAPSHOT.fixed, kept), SNAPSHOT.fixed);
+    const texts = reader.bytes(start, at + SNAPSHOT.fixed + extra, idLength + nameLength);
     entry.set(texts, SNAPSHOT.fixed + kept);
     at += SNAPSHOT.fixed + extra + idLength + nameLength;
     tableLength += entry.length;
-    if (tableLength > LIMIT.snapshotTable || at - start > 0x7fffffff) {
+    if (tableLength > LIMIT.snapshotTable || at > 0x7fffffff) {
       if (!repair)
         fail(
           "EFBIG",
@@ -125,7 +126,7 @@ export function readSnapshotTable(
       result.corruptions++;
       report(`${repair ? "Repairing" : "ERROR"} snapshot table entry ${i} is incomplete`);
     });
-  return { list, offset: start, size: count === 0 ? 0 : at - start, dropped };
+  return { list, offset: start, size: count === 0 ? 0 : at, dropped };
 }
 
 /** Bytes of a table of snapshots: every entry gets the extra data qemu writes. `diskSize` is for entries without one. */
@@ -183,12 +184,12 @@ class PieceReader {
     this.image = image;
   }
 
-  /** The bytes [at, at + length), zeros past the end of the file. Valid until the next call. */
-  bytes(at: number, length: number): Uint8Array {
+  /** The bytes [at, at + length) from `start` on, zeros past the end of the file. Valid until the next call. */
+  bytes(start: number, at: number, length: number): Uint8Array {
     if (at < this.base || at + length > this.base + this.buffer.length) {
       this.buffer = new Uint8Array(Math.max(PIECE, length));
       this.base = at;
-      this.image.read(this.buffer, at);
+      this.image.read(this.buffer, start + at);
     }
     return this.buffer.subarray(at - this.base, at - this.base + length);
   }

@@ -108,7 +108,8 @@ export class ReferenceWalk {
         throw new CheckFailure("ENOMEM");
       } else this.countL1(offset, s.l1Entries, false);
     }
-    this.count(snapshots.offset, snapshots.size);
+    const { high, low } = image.snapshotsOffset;
+    this.count(snapshots.offset, snapshots.size, hex64(high, low));
     this.count(header.tableOffset, this.stored.entries * 8);
     if (header.crypto !== null) this.count(header.crypto.offset, header.crypto.length);
     this.bitmaps();
