@@ -7,8 +7,8 @@ import type { FileSource } from "../../../src/io/node/file-source.ts";
 import { punchHole } from "../../../src/io/node/native.ts";
 import { checkTarget } from "../../../src/io/node/safety.ts";
 import { print } from "../../ui/out.ts";
-import { editImage } from "./edit.ts";
-import { errorText, QemuError, QemuUsageError } from "./errors.ts";
+import { editImage, worded } from "./edit.ts";
+import { QemuError, QemuUsageError } from "./errors.ts";
 import { refuseLocked } from "./lock.ts";
 import { type Editable, type Layer, openEditable } from "./open.ts";
 import { checkCache, OPTION, parseCommand } from "./options.ts";
@@ -103,7 +103,7 @@ async function commit(image: Editable, request: CommitRequest): Promise<void> {
     }
     progress.complete();
   } catch (error) {
-    if (error instanceof ImprintError) throw new QemuError(errorText(error));
+    if (error instanceof ImprintError) throw new QemuError(`Block job failed: ${worded(error)}`);
     throw error;
   } finally {
     base?.close();

@@ -1,18 +1,15 @@
 import type { ImageEditor } from "./image-editor.ts";
-import { RecordedWrites } from "./recorded-writes.ts";
 import { countTable, shapeOf } from "./references.ts";
 
 /**
  * Makes the whole disk unallocated, so that all of it reads from the backing file, and commits. The file becomes as short as
  * it can. Snapshots keep what they hold.
  */
-export async function emptyImage(editor: ImageEditor): Promise<void> {
+export function emptyImage(editor: ImageEditor): void {
   const { l2, refcounts } = editor;
   const shape = shapeOf(editor);
   const cs = shape.clusterSize;
   const end = Math.ceil(editor.file.size / cs) * cs;
-  // The disk reads as before: bitmaps stay in step.
-  const bitmaps = new RecordedWrites(editor);
   editor.touch();
   for (let i = 0; i < l2.l1.length / 2; i++) {
     const at = l2.at(i);
@@ -22,7 +19,6 @@ export async function emptyImage(editor: ImageEditor): Promise<void> {
     refcounts.release(at / cs);
     editor.relieve();
   }
-  await bitmaps.finish();
   editor.commit();
   // Tables went behind the end as nothing else was free: now there is room.
   for (let last = end; editor.moveTables(refcounts.lowestFree() * cs + 1); ) {
