@@ -3,6 +3,7 @@ import { FormatError } from "../../../errors.ts";
 import type { DurableFile } from "../../../io/durable.ts";
 import { HEADER_BYTES, parseHeader, type Qcow2Header } from "../header.ts";
 import { H } from "../layout.ts";
+import { hex64 } from "./result.ts";
 
 /** Reads past this offset fail in qemu. */
 export const LARGEST_FILE = 2 ** 63 - 2 ** 30;
@@ -98,8 +99,17 @@ export class StoredRefcounts {
 
   /** True where block `i` cannot be read: its offset is not that of a cluster, or beyond what a file can have. */
   unreadable(i: number): boolean {
-    const offset = this.blockOffset(i);
-    return offset % this.image.clusterSize !== 0 || offset > LARGEST_FILE;
+    return this.misaligned(i) || this.blockOffset(i) > LARGEST_FILE;
+  }
+
+  /** True where the offset of block `i` is not that of a cluster: exact also beyond 2^53. */
+  misaligned(i: number): boolean {
+    return i < this.entries && (this.table[2 * i + 1] & 0xfffffe00 & (this.image.clusterSize - 1)) !== 0;
+  }
+
+  /** The offset of block `i` in hexadecimal. */
+  offsetText(i: number): string {
+    return hex64(this.table[2 * i], (this.table[2 * i + 1] & 0xfffffe00) >>> 0);
   }
 
   /** Reads block `i` into `into`; zeros where there is none. */

@@ -222,11 +222,10 @@ export class RefcountCheck {
 
   /** As qemu when it meets the first block whose offset is not that of a cluster. */
   private tellUnreadable(block: number): void {
-    const offset = this.stored.blockOffset(block);
-    if (this.unreadableTold || offset % this.image.clusterSize === 0) return;
+    if (this.unreadableTold || !this.stored.misaligned(block)) return;
     this.unreadableTold = true;
     const index = block === 0 ? "0" : `0x${block.toString(16)}`;
-    const why = `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: ${index})`;
+    const why = `Refblock offset 0x${this.stored.offsetText(block)} unaligned (reftable index: ${index})`;
     if (this.guard !== null) this.guard.markCorrupt(why);
     else
       this.report(`qcow2: Image is corrupt: ${why}; further non-fatal corruption events will be suppressed`);

@@ -345,7 +345,7 @@ export class ReferenceWalk {
         this.rebuild = true;
         continue;
       }
-      if (offset % image.clusterSize !== 0) {
+      if (stored.misaligned(i)) {
         this.corrupt(`ERROR refcount block ${i} is not cluster aligned; refcount table entry corrupted`);
         this.rebuild = true;
         continue;
