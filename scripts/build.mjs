@@ -33,6 +33,7 @@ await esbuild.build({
   entryPoints: {
     node: "src/node.ts",
     "bulk-worker": "src/node/bulk-worker.ts",
+    "compare-worker": "src/node/compare-worker.ts",
     "compress-worker": "src/node/compress-worker.ts",
   },
   outdir: "dist",
@@ -125,6 +126,7 @@ async function buildCommandLine() {
       main: "cli/main.ts",
       ...Object.fromEntries(tools.map((t) => [t, `cli/bin/${t}.ts`])),
       "bulk-worker": "src/node/bulk-worker.ts",
+      "compare-worker": "src/node/compare-worker.ts",
       "compress-worker": "src/node/compress-worker.ts",
     },
     outdir: "dist/cli",

@@ -5,6 +5,7 @@ export * from "./bytes/runs.ts";
 export * from "./engine/api.ts";
 export * from "./engine/capture.ts";
 export * from "./engine/compare.ts";
+export type { BulkComparer } from "./engine/compare-pieces.ts";
 export * from "./engine/convert.ts";
 export * from "./engine/inspect.ts";
 export * from "./engine/layouts.ts";

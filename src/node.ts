@@ -12,4 +12,5 @@ export * from "./io/node/safety.ts";
 export * from "./io/node/stdin-source.ts";
 export * from "./io/node/stdout-target.ts";
 export * from "./node/bulk.ts";
+export * from "./node/bulk-compare.ts";
 export * from "./node/open-file.ts";

@@ -16,7 +16,7 @@ export async function withJob<T>(
   work: (options: JobOptions) => Promise<T>,
   show: { readonly line: boolean } = { line: true },
 ): Promise<T> {
-  const { nodeBulk, onSignals } = await import("../../src/node.ts");
+  const { nodeBulk, nodeComparer, onSignals } = await import("../../src/node.ts");
   const { isatty } = await import("node:tty");
   const abort = new AbortController();
   let line: { update(p: Progress): void; clear(): void } | null = null;
@@ -29,16 +29,19 @@ export async function withJob<T>(
     abort.abort();
   });
   const bulk = nodeBulk();
+  const comparer = nodeComparer();
   try {
     return await work({
       signal: abort.signal,
       bulk,
+      comparer,
       ...(line === null ? {} : { onProgress: (p: Progress) => line.update(p) }),
     });
   } finally {
     line?.clear();
     onSignals(null);
     await bulk.close();
+    await comparer.close();
   }
 }
 

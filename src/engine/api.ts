@@ -1,6 +1,7 @@
 import type { PartitionEntry } from "../fs/partition/entry.ts";
 import type { InfoField, Role, Scope } from "../fs/volume.ts";
 import type { Gate } from "../io/gate.ts";
+import type { BulkComparer } from "./compare-pieces.ts";
 import type { BulkCopier } from "./copy/bulk.ts";
 
 export type { PartitionEntry } from "../fs/partition/entry.ts";
@@ -19,6 +20,8 @@ export interface JobOptions {
   readonly signal?: AbortSignal;
   /** The host's fast copier, where it has one (Node: several threads, shared extents). */
   readonly bulk?: BulkCopier;
+  /** The host's fast comparer, where it has one (Node: two threads), for comparing and verifying. */
+  readonly comparer?: BulkComparer;
 }
 
 export type OutputFormat = "raw" | "qcow2";

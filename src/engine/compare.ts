@@ -1,12 +1,10 @@
-import { DATA, type MapRuns } from "../bytes/runs.ts";
 import { IoError } from "../errors.ts";
 import { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
-import { Kernel } from "../kernel/kernel.ts";
+import { Kernel, type Slot } from "../kernel/kernel.ts";
 import type { JobOptions } from "./api.ts";
+import { ComparePlan, PIECE, Pieces, ZEROS } from "./compare-pieces.ts";
 import { checkAborted } from "./copy/copier.ts";
-
-const PIECE = 512 * 1024;
 
 /** What comparing two sources found. */
 export interface Comparison {
@@ -17,37 +15,19 @@ export interface Comparison {
   readonly sizeDiffers: boolean;
 }
 
-/** Where a source stores something, walked in step with another. */
-class Cursor {
-  private readonly source: Source;
-  private batch: MapRuns | null = null;
-  private run = 0;
-  constructor(source: Source) {
-    this.source = source;
-  }
-  /** State at byte `at` and where it ends; past the source's end: hole to infinity. */
-  async look(at: number): Promise<{ data: boolean; end: number }> {
-    if (at >= this.source.size) return { data: false, end: Number.POSITIVE_INFINITY };
-    if (this.batch === null || at >= this.batch.end) {
-      const r = this.source.map(at, this.source.size);
-      this.batch = r instanceof Promise ? await r : r;
-      this.run = 0;
-    }
-    const b = this.batch;
-    while (this.run < b.count - 1 && at >= b.at[this.run] + b.length[this.run]) this.run++;
-    return { data: b.state[this.run] === DATA, end: b.at[this.run] + b.length[this.run] };
-  }
-}
-
-async function readAll(source: Source, into: Uint8Array, at: number): Promise<void> {
-  const want = Math.max(0, Math.min(into.length, source.size - at));
-  if (want > 0) {
-    const r = source.read(into.subarray(0, want), at);
-    const n = r instanceof Promise ? await r : r;
+/** Fills the front of a slot with bytes [at, at + length) of a source, zeros past its end. A promise where it is one. */
+function readSide(source: Source, slot: Slot, at: number, length: number): Promise<void> | null {
+  const want = Math.max(0, Math.min(length, source.size - at));
+  slot.bytes.fill(0, want, length);
+  if (want === 0) return null;
+  const r = source.read(want === slot.bytes.length ? slot.bytes : slot.bytes.subarray(0, want), at);
+  const check = (n: number): void => {
     if (n !== want)
       throw new IoError("ESHORT", `${source.label}: ends at byte ${at + n} of ${source.size}`, at + n);
-  }
-  into.fill(0, want);
+  };
+  if (r instanceof Promise) return r.then(check);
+  check(r);
+  return null;
 }
 
 /** Options of `compare`. */
@@ -58,39 +38,63 @@ export interface CompareOptions extends JobOptions {
   readonly length?: number;
 }
 
-/** Compares the content of two sources, skipping what both know to be zero. A shorter source counts as zeros. */
+/**
+ * Compares the content of two sources, skipping what both know to be zero. A shorter source counts as zeros. The host's
+ * comparer, where there is one, goes ahead over large stretches of plain bytes; what it does not find the same is compared
+ * here, where differences are placed and errors have their names.
+ */
 export async function compare(a: Source, b: Source, options: CompareOptions = {}): Promise<Comparison> {
   const size = Math.min(Math.max(a.size, b.size), options.length ?? Number.POSITIVE_INFINITY);
   const sizeDiffers = a.size !== b.size;
+  const { signal, comparer } = options;
   const kernel = Kernel.get();
   const left = kernel.take(PIECE);
   const right = kernel.take(PIECE);
-  const ca = new Cursor(a);
-  const cb = new Cursor(b);
-  let at = 0;
-  const pace = new Pace(() => options.onProgress?.({ phase: "verify", done: at, total: size }));
+  const plan = new ComparePlan(a, b, size, options.storedOnly ?? false);
+  const pieces = new Pieces();
+  /** Byte up to which both are known to be the same. */
+  let done = 0;
+  const check = (): void => {
+    checkAborted(signal);
+    options.onProgress?.({ phase: "verify", done: pieces.count === 0 ? plan.at : done, total: size });
+  };
+  const pace = new Pace(check);
+  /** First byte of piece `i` that differs, or -1. */
+  const differs = async (i: number): Promise<number> => {
+    const at = pieces.guest[i];
+    const n = pieces.length[i];
+    const zerosA = pieces.fdA[i] === ZEROS;
+    const zerosB = pieces.fdB[i] === ZEROS;
+    const reading = zerosA ? null : readSide(a, left, at, n);
+    if (reading !== null) await reading;
+    const second = zerosB ? null : readSide(b, right, at, n);
+    if (second !== null) await second;
+    let where: number;
+    if (zerosA || zerosB) {
+      const one = zerosA ? right : left;
+      where = kernel.isZero(one.at, n) ? -1 : one.bytes.subarray(0, n).findIndex((v) => v !== 0);
+    } else where = kernel.firstDifference(left.at, right.at, n);
+    return where < 0 ? -1 : at + where;
+  };
   try {
-    while (at < size) {
-      checkAborted(options.signal);
-      const sa = await ca.look(at);
-      const sb = await cb.look(at);
-      let end = Math.min(sa.end, sb.end, size);
-      if (sa.data || (sb.data && !options.storedOnly)) {
-        end = Math.min(end, at + PIECE);
-        const n = end - at;
-        if (sa.data) await readAll(a, left.bytes.subarray(0, n), at);
-        if (sb.data) await readAll(b, right.bytes.subarray(0, n), at);
-        let where = -1;
-        if (sa.data && sb.data) where = kernel.firstDifference(left.at, right.at, n);
-        else {
-          const one = sa.data ? left : right;
-          if (!kernel.isZero(one.at, n)) where = one.bytes.subarray(0, n).findIndex((v) => v !== 0);
+    checkAborted(signal);
+    while (await plan.fill(pieces, pace)) {
+      done = Math.max(done, pieces.guest[0]);
+      if (comparer !== undefined && pieces.plainBytes >= comparer.worthFrom)
+        await comparer.run(pieces, (same) => {
+          if (same > 0) done = pieces.guest[same - 1] + pieces.length[same - 1];
+          check();
+        });
+      for (let i = 0; i < pieces.count; i++) {
+        if (pieces.same[i] === 0) {
+          checkAborted(signal);
+          const offset = await differs(i);
+          if (offset >= 0) return { identical: false, offset, sizeDiffers };
+          const wait = pace.step();
+          if (wait !== undefined) await wait;
         }
-        if (where >= 0) return { identical: false, offset: at + where, sizeDiffers };
+        done = pieces.guest[i] + pieces.length[i];
       }
-      at = end;
-      const wait = pace.step();
-      if (wait !== undefined) await wait;
     }
     return { identical: true, offset: -1, sizeDiffers };
   } finally {

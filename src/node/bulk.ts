@@ -1,4 +1,4 @@
-import { existsSync, ftruncateSync, statfsSync } from "node:fs";
+import { ftruncateSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import type { HostFile } from "../bytes/runs.ts";
@@ -20,6 +20,7 @@ import { cloneRange } from "../io/node/native.ts";
 import { Pace } from "../io/pace.ts";
 import { type Allocation, descriptorIo } from "./copy-io.ts";
 import { type FromHelper, type HelperJob, SharedTurns, type ToHelper } from "./threads.ts";
+import { workerFile } from "./worker-file.ts";
 
 /** Stored bytes from which a helper thread pays for its start. */
 const HELPER_FROM = 256 * 1024 * 1024;
@@ -35,12 +36,6 @@ const EXT = 0xef53;
 /** Filesystems (statfs f_type) that are known not to share extents: ext2/3/4, tmpfs. Others are asked. */
 const NO_SHARING = new Set([EXT, 0x01021994]);
 
-/** The helper's file: beside this module, in the source tree's build or in the bundle. */
-function workerFile(): URL {
-  const here = new URL("./bulk-worker.js", import.meta.url);
-  return existsSync(here) ? here : new URL("../bulk-worker.js", import.meta.url);
-}
-
 /** A helper thread. It owes an answer for each "go"; when it dies, that is the answer, and the job it was on fails. */
 class Helper {
   private readonly worker: Worker;
@@ -51,7 +46,7 @@ class Helper {
 
   constructor() {
     const threads = process.getBuiltinModule("node:worker_threads");
-    this.worker = new threads.Worker(workerFile(), { execArgv: [] });
+    this.worker = new threads.Worker(workerFile("bulk-worker"), { execArgv: [] });
     this.worker.unref();
     this.worker.on("message", (m: FromHelper) => this.deliver(m));
     this.worker.on("error", (e) => this.died(String(e)));

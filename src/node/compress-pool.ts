@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import type { Worker } from "node:worker_threads";
 import {
@@ -10,17 +9,13 @@ import {
 } from "../engine/requests/compressor.ts";
 import { ImprintError } from "../errors.ts";
 import type { CompressAnswer, CompressJob, CompressMessage } from "./compress-worker.ts";
+import { workerFile } from "./worker-file.ts";
 
 /** Threads at most: each takes some 15 MiB, with zstd in WebAssembly twice that. */
 const MOST = 6;
 const MOST_ZSTD = 4;
 /** Batches that wait for each thread while it is at work. */
 const AHEAD = 2;
-
-function workerFile(): URL {
-  const here = new URL("./compress-worker.js", import.meta.url);
-  return existsSync(here) ? here : new URL("../compress-worker.js", import.meta.url);
-}
 
 interface Waiting {
   resolve(batch: Batch): void;
@@ -78,7 +73,7 @@ class CompressPool implements ClusterCompressor {
   private worker(i: number): Worker {
     if (i < this.workers.length) return this.workers[i];
     const { Worker } = process.getBuiltinModule("node:worker_threads");
-    const worker = new Worker(workerFile(), { execArgv: [], workerData: this.job });
+    const worker = new Worker(workerFile("compress-worker"), { execArgv: [], workerData: this.job });
     worker.on("message", (answer: CompressAnswer) => {
       const waiting = this.waiting.get(answer.id);
       this.waiting.delete(answer.id);

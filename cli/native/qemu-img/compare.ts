@@ -2,6 +2,7 @@ import { compare } from "../../../src/engine/compare.ts";
 import { firstStatusDifference } from "../../../src/engine/strict-compare.ts";
 import { ImprintError } from "../../../src/errors.ts";
 import type { Source } from "../../../src/io/source.ts";
+import { nodeComparer } from "../../../src/node/bulk-compare.ts";
 import { print } from "../../ui/out.ts";
 import { errorText, QemuError, QemuUsageError } from "./errors.ts";
 import { mapLayers } from "./layers.ts";
@@ -85,6 +86,7 @@ async function compareDisks(
   };
   const [a, b] = images.map((image) => image.disk);
   const progress = new QemuProgress(o.progress && !o.quiet, 2);
+  const comparer = nodeComparer();
   try {
     if (o.strict && a.size !== b.size) {
       say("Strict mode: Image size mismatch!");
@@ -107,6 +109,7 @@ async function compareDisks(
       warned = true;
     };
     const { offset } = await compare(told(a, names[0]), told(b, names[1]), {
+      comparer,
       length: status < 0 ? total : status,
       onProgress: (p) => {
         if (p.done > shorter) warnOnce();
@@ -126,6 +129,7 @@ async function compareDisks(
     say("Images are identical.");
     return 0;
   } finally {
+    await comparer.close();
     progress.end();
   }
 }
