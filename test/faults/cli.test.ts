@@ -81,8 +81,8 @@ test.serial("signals in the middle of a job leave nothing, or all of it", async 
       const r = await end;
       const label = `${job.join(" ")}, ${signal} after ${ms} ms: ${r.code ?? r.signal} ${r.stderr}`;
       t.deepEqual(fs.readdirSync(out), ["o"], label);
-      // A conversion skips the holes and may be too quick.
-      if (r.code === 0)
+      // A conversion skips the holes and may be too quick: then all is there, also where the signal met the exit.
+      if (r.code === 0 || (r.code === null && job[0] === "convert"))
         t.true((ms > 0 || job[0] === "convert") && fs.statSync(join(out, "o")).size > 8 * MIB, label);
       else {
         t.is(r.code, 130, label);

@@ -309,7 +309,7 @@ test("a device whose move was interrupted is finished by the same command", asyn
     stdio: "ignore",
     env: { ...process.env, ...env },
   });
-  const exit = once(child, "exit");
+  const exit = once(child, "close");
   const name = `.${device.slice(5)}.imprint-move`;
   while (!existsSync(join(dir, "state/imprint", name))) await new Promise((r) => setTimeout(r, 1));
   child.kill("SIGKILL");
@@ -431,7 +431,7 @@ test("Ctrl-C: a warning first, then an end from which the same command goes on",
   for (let k = 0; ; k++) {
     copyFileSync(image, join(dir, "ours"));
     const { child, stderr } = slowMove(dir, args);
-    const exit = once(child, "exit");
+    const exit = once(child, "close");
     await until(() => existsSync(join(dir, JOURNAL)) || child.exitCode !== null);
     await new Promise((r) => setTimeout(r, 50));
     child.kill("SIGINT");
@@ -468,7 +468,7 @@ test("Ctrl-C and SIGTERM where nothing is destroyed yet stop at once and leave n
       if (k === 40) break;
       truncateSync(join(dir, "ours"), size);
       const { child, stderr } = slowMove(dir, ["-ra", "-O", `${size + 512}`, "ours"]);
-      const exit = once(child, "exit");
+      const exit = once(child, "close");
       await until(() => existsSync(join(dir, JOURNAL)) || child.exitCode !== null);
       child.kill(signal);
       const [code] = await exit;
