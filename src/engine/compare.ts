@@ -56,7 +56,8 @@ export async function compare(a: Source, b: Source, options: CompareOptions = {}
   let done = 0;
   const check = (): void => {
     checkAborted(signal);
-    options.onProgress?.({ phase: "verify", done: pieces.count === 0 ? plan.at : done, total: size });
+    if (pieces.count === 0) done = plan.at;
+    options.onProgress?.({ phase: "verify", done, total: size });
   };
   const pace = new Pace(check);
   /** First byte of piece `i` that differs, or -1. */

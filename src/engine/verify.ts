@@ -5,14 +5,20 @@ import { slice } from "../io/slice.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import { compare } from "./compare.ts";
+import type { BulkComparer } from "./compare-pieces.ts";
 import type { LayoutSpec } from "./copy/spec.ts";
 import { refuseGate } from "./open.ts";
 
-/** An output under way, read back as a source of `size` bytes; bytes past its end so far are zeros. */
-export function sourceOfTarget(target: Target, size: number): Source {
+/**
+ * An output under way, read back as a source of `size` bytes; bytes past its end so far are zeros. `placed`: its map says
+ * where they lie in the host file, which may be shorter than the source.
+ */
+export function sourceOfTarget(target: Target, size: number, placed = false): Source {
+  const file = (placed && target.host) || null;
   return {
     size,
     label: target.label,
+    ...(file === null ? {} : { plain: { file, base: 0 } }),
     read(into, at) {
       if (target.read === undefined) throw new UnsupportedError(`${target.label}: cannot be read back`);
       const want = Math.max(0, Math.min(into.length, size - at));
@@ -25,7 +31,7 @@ export function sourceOfTarget(target: Target, size: number): Source {
     },
     map(from, to) {
       const runs = new MapRuns(from);
-      runs.push(to - from, DATA);
+      runs.push(Math.min(to, size) - from, DATA, 0, file === null ? -1 : from, file);
       return runs;
     },
     close() {},
@@ -36,6 +42,7 @@ export interface VerifyOptions {
   readonly onProgress: (done: number) => void;
   /** The output kept its old bytes wherever the source stores nothing: only what was stored is compared. */
   readonly storedOnly: boolean;
+  readonly comparer?: BulkComparer | undefined;
 }
 
 /** Reads an output back and compares it with what went in; throws ImprintError("EVERIFY") naming the first difference. */
@@ -54,8 +61,12 @@ export async function verifyOutput(
       "EVERIFY",
       `${output.label}: verification failed, holds ${inside.size} bytes instead of ${layout.guestSize}`,
     );
-  const { onProgress, storedOnly } = options;
-  const r = await compare(source, inside, { storedOnly, onProgress: (p) => onProgress(p.done) });
+  const { onProgress, storedOnly, comparer } = options;
+  const r = await compare(source, inside, {
+    storedOnly,
+    onProgress: (p) => onProgress(p.done),
+    ...(comparer === undefined ? {} : { comparer }),
+  });
   if (!r.identical)
     throw new ImprintError(
       "EVERIFY",

@@ -6,6 +6,7 @@ import { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { Progress } from "./api.ts";
+import type { BulkComparer } from "./compare-pieces.ts";
 import type { BulkCopier } from "./copy/bulk.ts";
 import { checkAborted } from "./copy/copier.ts";
 import { copyInThread, writerOf } from "./copy/in-thread.ts";
@@ -22,6 +23,8 @@ export interface WriteOptions {
   readonly onProgress?: (p: Progress) => void;
   readonly signal?: AbortSignal;
   readonly bulk?: BulkCopier;
+  /** For `verify`. */
+  readonly comparer?: BulkComparer;
   /** Clusters that are all zero are written too (native tools do so on block devices). */
   readonly keepZero?: boolean;
   /** On a target that is not fresh, what the source does not store is left as it is instead of zeroed. */
@@ -155,7 +158,8 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
   if (layout.kind === "raw" && !target.fresh && !options.keepRest)
     await zeroRest(source, target, layout.offset, pace);
   if (options.verify) {
-    await verifyOutput(source, sourceOfTarget(target, outputSize), layout, {
+    await verifyOutput(source, sourceOfTarget(target, outputSize, true), layout, {
+      comparer: options.comparer,
       onProgress: (done) => report("verify", done),
       storedOnly: layout.kind === "raw" && !target.fresh && options.keepRest === true,
     });
