@@ -8,6 +8,8 @@ const PIECE = 2 * 1024 * 1024;
 export interface CommitBase {
   write(bytes: Uint8Array, at: number): void | Promise<void>;
   writeZeros(at: number, length: number): void | Promise<void>;
+  /** Makes what was written durable. */
+  finish(): void;
 }
 
 /** Data of the upper layers of a chain that go into a lower one. */
@@ -17,15 +19,23 @@ export interface CommitJob {
   /** Layers above the base. */
   readonly layers: number;
   readonly base: CommitBase;
+  /** Makes the top unallocated; absent where it keeps its data. */
+  readonly empty?: () => void;
   /** After each piece: bytes of the disk that are done. May answer with a promise to slow the job down. */
   readonly onProgress?: (done: number, total: number, copied: number) => void | Promise<void>;
 }
 
 /**
- * Writes what the layers above the base hold into the base, which must be long enough. The layers stay as they are, so that
- * the disk reads the same at any time. The caller makes the base durable.
+ * Writes what the layers above the base hold into the base, which must be long enough, and empties the top once that is
+ * durable: the disk reads the same at any time, whenever the job ends.
  */
-export async function copyToBase(job: CommitJob): Promise<void> {
+export async function commitLayers(job: CommitJob): Promise<void> {
+  await copyToBase(job);
+  job.base.finish();
+  job.empty?.();
+}
+
+async function copyToBase(job: CommitJob): Promise<void> {
   const { top, layers, base } = job;
   const buffer = new Uint8Array(Math.min(PIECE, top.size));
   const report = async (done: number, copied: number): Promise<void> => {

@@ -9,6 +9,9 @@ const PIECE = 2 * 1024 * 1024;
 
 /** A change of what lies under an image. */
 export interface RebaseJob {
+  /** Name and format of what will lie under it, as the image will hold them. */
+  readonly backingFile: string | null;
+  readonly backingFormat: string | null;
   /**
    * The image; its backing source must be `old` (padded with zeros to the image's size, so that zeros are kept apart from
    * what is under them).
@@ -22,12 +25,12 @@ export interface RebaseJob {
 }
 
 /**
- * Gives an image what its disk would lose when `next` replaces `old` under it: only ranges that it does not hold, and of
- * these only the (sub)clusters that differ. What is written reads as before, so that the job may stop at any time; it is
- * over, for the reader, when the caller names the new backing file and commits.
+ * Puts `next` under an image in place of `old`, and commits. First the image gets what its disk would lose: only ranges that it
+ * does not hold, and of these only the (sub)clusters that differ. What is written reads as before, so that the job may end at
+ * any time.
  */
-export async function copyForRebase(job: RebaseJob): Promise<void> {
-  const { editor } = job;
+export async function rebaseImage(job: RebaseJob): Promise<void> {
+  const { editor, backingFile, backingFormat } = job;
   for (let at = 0; at < editor.size; ) {
     const r = editor.map(at, editor.size);
     const runs = r instanceof Promise ? await r : r;
@@ -37,6 +40,8 @@ export async function copyForRebase(job: RebaseJob): Promise<void> {
     }
     at = runs.end;
   }
+  editor.setHeader({ backingFile, backingFormat });
+  editor.commit();
 }
 
 const emptyRun = (): StatusRun => ({ state: DATA, length: 0, host: -1, file: null });

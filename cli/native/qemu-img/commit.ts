@@ -1,5 +1,5 @@
 import { fstatSync, realpathSync } from "node:fs";
-import { type CommitBase, copyToBase } from "../../../src/engine/commit.ts";
+import { type CommitBase, commitLayers } from "../../../src/engine/commit.ts";
 import { ImprintError } from "../../../src/errors.ts";
 import type { ImageEditor } from "../../../src/image/qcow2/edit/editor.ts";
 import { type OpenedDurableFile, openDurableFile } from "../../../src/io/node/durable-file.ts";
@@ -86,21 +86,18 @@ async function commit(image: Editable, request: CommitRequest): Promise<void> {
     base = await openBase(layer);
     if (layer.disk.size < top.size) await base.grow(top.size);
     const slow = rateLimit(request.rate);
-    await copyToBase({
+    const { emptyImage } = await import("../../../src/image/qcow2/edit/empty.ts");
+    const emptied = top;
+    await commitLayers({
       top,
       layers,
       base,
+      ...(keep ? {} : { empty: () => emptyImage(emptied) }),
       onProgress: (done, total, copied) => {
         progress.update(done, total);
         return slow(copied);
       },
     });
-    base.finish();
-    // Only now: until here the data were in both.
-    if (!keep) {
-      const { emptyImage } = await import("../../../src/image/qcow2/edit/empty.ts");
-      emptyImage(top);
-    }
     progress.complete();
   } catch (error) {
     if (error instanceof ImprintError) throw new QemuError(`Block job failed: ${worded(error)}`);
@@ -140,8 +137,6 @@ function realPath(path: string): string | null {
 /** The base, opened to be written. */
 interface OpenedBase extends CommitBase {
   grow(size: number): void | Promise<void>;
-  /** Makes what was written durable. */
-  finish(): void;
   close(): void;
 }
 

@@ -1,4 +1,4 @@
-import { copyForRebase } from "../../../src/engine/rebase.ts";
+import { rebaseImage } from "../../../src/engine/rebase.ts";
 import { ImprintError } from "../../../src/errors.ts";
 import type { ImageEditor } from "../../../src/image/qcow2/edit/editor.ts";
 import { LIMIT } from "../../../src/image/qcow2/layout.ts";
@@ -100,18 +100,22 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
     // -u opens nothing that the image names, and touches no data: whatever stands for the data file is not written.
     const dataFile = image.dataFile ?? (unsafe && image.header.external ? image.file : null);
     editor = await editImage({ ...image, dataFile }, unsafe ? null : under);
-    if (!unsafe)
-      await copyForRebase({
+    const names = { backingFile: name, backingFormat: name === null ? null : backingFormat };
+    if (unsafe) {
+      editor.setHeader(names);
+      editor.commit();
+    } else
+      await rebaseImage({
+        ...names,
         editor,
         old: under,
         next: next?.disk ?? null,
         onProgress: (done, total) => progress.update(done, total),
       });
-    editor.setHeader({ backingFile: name, backingFormat: name === null ? null : backingFormat });
-    editor.commit();
     progress.complete();
   } catch (error) {
-    if (error instanceof RangeError) throw cannotChange(name, "No space left in the file header");
+    const noRoom = error instanceof ImprintError && error.code === "ENOSPC";
+    if (noRoom || error instanceof RangeError) throw cannotChange(name, "No space left in the file header");
     if (error instanceof ImprintError) throw cannotChange(name, errorText(error));
     throw error;
   } finally {
@@ -123,8 +127,7 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
 function checkNames(name: string | null, format: string | null): void {
   if (name === null) return;
   if (format === null) throw cannotChange(name, "backing format must be specified");
-  if (new TextEncoder().encode(name).length > LIMIT.backingName)
-    throw cannotChange(name, "No space left in the file header");
+  if (new TextEncoder().encode(name).length > LIMIT.backingName) throw cannotChange(name, "Invalid argument");
 }
 
 function cannotChange(name: string | null, text: string): QemuError {
