@@ -1,6 +1,7 @@
 import { copyFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
+import { scratch } from "../support/host.ts";
 import { must } from "../support/native.ts";
 import { type CorpusImage, qcow2Corpus } from "../support/qcow2-corpus.ts";
 import { difference, nativeSaid, ourSaid } from "../support/qemu-differential.ts";
@@ -145,6 +146,29 @@ test.serial("compare: an image and its conversions are equal, a changed byte is 
     writeFileSync(raw, "x", { flag: "a" });
     t.is(await difference(["compare", raw, image.file], image.dir), null);
   }
+});
+
+test.serial("compare: raw files whose last sector is not whole", async (t) => {
+  const dir = scratch(t, "compare");
+  const bytes = Buffer.alloc(5000, 0x21);
+  const wrong: string[] = [];
+  for (const short of [100, 512, 1000, 1025, 4097])
+    for (const long of [short + 1, 1024, 5000]) {
+      writeFileSync(join(dir, "short"), bytes.subarray(0, short));
+      writeFileSync(join(dir, "long"), bytes.subarray(0, long));
+      for (const changed of [-1, 0, 99, short - 1]) {
+        if (changed >= 0)
+          writeFileSync(join(dir, "short"), Buffer.from(bytes.subarray(0, short)).fill(1, changed));
+        for (const pair of [
+          ["short", "long"],
+          ["long", "short"],
+        ]) {
+          const d = await difference(["compare", "-f", "raw", "-F", "raw", ...pair], dir);
+          if (d !== null) wrong.push(`${short}, ${long}, ${changed}: ${d}`);
+        }
+      }
+    }
+  t.deepEqual(wrong, []);
 });
 
 test.serial("usage, unknown words and files that do not open", async (t) => {

@@ -118,7 +118,8 @@ async function compareDisks(
     });
     if (offset >= shorter || offset < 0) if (status < 0) warnOnce();
     if (offset >= 0) {
-      say(`Content mismatch at offset ${offset - (offset % SECTOR)}!`);
+      const from = Math.max(await stretchOf(images[0], offset), await stretchOf(images[1], offset));
+      say(`Content mismatch at offset ${from}!`);
       return DIFFERENT;
     }
     if (status >= 0) {
@@ -132,6 +133,16 @@ async function compareDisks(
     await comparer.close();
     progress.end();
   }
+}
+
+/** Where the sectors that native counts begin: at the difference's own, or where a raw file ends within it. */
+async function stretchOf({ image, disk }: OpenedChain, offset: number): Promise<number> {
+  const sector = offset - (offset % SECTOR);
+  if (image !== null || offset >= disk.size) return sector;
+  const runs = await disk.map(sector, sector + SECTOR);
+  let from = sector;
+  for (let k = 0; k < runs.count && runs.at[k] <= offset; k++) from = runs.at[k];
+  return from;
 }
 
 function cannotAsk(name: string, error: unknown): unknown {
