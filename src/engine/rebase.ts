@@ -3,6 +3,7 @@ import { type StatusRun, statusOf } from "../image/qcow2/block-status.ts";
 import type { ImageEditor } from "../image/qcow2/edit/editor.ts";
 import { SUBCLUSTERS } from "../image/qcow2/layout.ts";
 import type { Source } from "../io/source.ts";
+import { Kernel, type Slot } from "../kernel/kernel.ts";
 
 /** Most bytes that are read and written at once. */
 const PIECE = 2 * 1024 * 1024;
@@ -90,53 +91,59 @@ class Range {
 
   /** Writes the units of [from, to) that differ; `zero`: they read as zeros now. */
   private async compare(from: number, to: number, zero: boolean): Promise<void> {
-    const { editor, old, next } = this.job;
-    const mine = new Uint8Array(Math.min(PIECE, to - from));
-    const theirs = new Uint8Array(mine.length);
-    for (let at = from; at < to; ) {
-      // Pieces end with whole units.
-      const stop = Math.min(to, Math.floor((at + PIECE) / this.unit) * this.unit);
-      const n = stop - at;
-      const held = mine.subarray(0, n);
-      const other = theirs.subarray(0, n);
-      if (!zero) await fill(old, held, at);
-      await fill(next, other, at);
-      for (let first = at; first < stop; ) {
-        const unitEnd = (p: number): number => Math.min(stop, (Math.floor(p / this.unit) + 1) * this.unit);
-        let last = first;
-        while (last < stop && differ(held, other, last - at, unitEnd(last) - at)) last = unitEnd(last);
-        if (last > first) {
-          const w = zero
-            ? editor.writeZeros(first, last - first)
-            : editor.write(held.subarray(first - at, last - at), first);
-          if (w instanceof Promise) await w;
-          first = last;
-        } else first = unitEnd(first);
+    const kernel = Kernel.get();
+    const mine = kernel.take(PIECE);
+    const theirs = kernel.take(PIECE);
+    try {
+      for (let at = from; at < to; ) {
+        // Pieces end with whole units.
+        const stop = Math.min(to, Math.floor((at + PIECE) / this.unit) * this.unit);
+        await this.comparePiece(at, stop, zero, mine, theirs);
+        at = stop;
       }
-      at = stop;
+    } finally {
+      kernel.give(mine);
+      kernel.give(theirs);
+    }
+  }
+
+  private async comparePiece(
+    at: number,
+    stop: number,
+    zero: boolean,
+    mine: Slot,
+    theirs: Slot,
+  ): Promise<void> {
+    const { editor, old, next } = this.job;
+    const kernel = Kernel.get();
+    const n = stop - at;
+    if (!zero) await fill(old, mine.bytes.subarray(0, n), at);
+    const held = next !== null && at < next.size;
+    if (held) await fill(next, theirs.bytes.subarray(0, n), at);
+    const differ = (a: number, b: number): boolean => {
+      if (zero) return held && !kernel.isZero(theirs.at + a, b - a);
+      if (!held) return !kernel.isZero(mine.at + a, b - a);
+      return kernel.firstDifference(mine.at + a, theirs.at + a, b - a) >= 0;
+    };
+    if (!differ(0, n)) return;
+    const unitEnd = (p: number): number =>
+      Math.min(n, (Math.floor((at + p) / this.unit) + 1) * this.unit - at);
+    for (let first = 0; first < n; ) {
+      let last = first;
+      while (last < n && differ(last, unitEnd(last))) last = unitEnd(last);
+      if (last > first) {
+        const w = zero
+          ? editor.writeZeros(at + first, last - first)
+          : editor.write(mine.bytes.subarray(first, last), at + first);
+        if (w instanceof Promise) await w;
+        first = last;
+      } else first = unitEnd(first);
     }
   }
 }
 
-async function fill(source: Source | null, into: Uint8Array, at: number): Promise<void> {
-  const held = source === null ? 0 : Math.max(0, Math.min(into.length, source.size - at));
-  let got = 0;
-  if (held > 0) {
-    const r = source!.read(held === into.length ? into : into.subarray(0, held), at);
-    got = r instanceof Promise ? await r : r;
-  }
+async function fill(source: Source, into: Uint8Array, at: number): Promise<void> {
+  const r = source.read(into, at);
+  const got = r instanceof Promise ? await r : r;
   into.fill(0, got);
-}
-
-/** Words at a time where both sides allow it. */
-function differ(a: Uint8Array, b: Uint8Array, from: number, to: number): boolean {
-  const n = to - from;
-  if ((a.byteOffset + from) % 4 === 0 && (b.byteOffset + from) % 4 === 0 && n % 4 === 0) {
-    const x = new Int32Array(a.buffer, a.byteOffset + from, n / 4);
-    const y = new Int32Array(b.buffer, b.byteOffset + from, n / 4);
-    for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return true;
-    return false;
-  }
-  for (let i = from; i < to; i++) if (a[i] !== b[i]) return true;
-  return false;
 }
