@@ -3,8 +3,8 @@ import { ImprintError } from "../errors.ts";
 import type { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 
-/** Bytes of one piece at most: what both sides of it take stays in a core's own cache. */
-export const PIECE = 256 * 1024;
+/** Bytes of one piece at most, and of one read where threads are not at work: qemu-img's (its errors name the piece). */
+export const PIECE = 2 * 1024 * 1024;
 /** Pieces in one list at most, and bytes after which a list ends. */
 const PIECES = 32768;
 const LIST_BYTES = 1024 * 1024 * 1024;

@@ -1,4 +1,4 @@
-import { BY_SOURCE, PIECE, type Pieces, ZEROS } from "../engine/compare-pieces.ts";
+import { BY_SOURCE, type Pieces, ZEROS } from "../engine/compare-pieces.ts";
 import { readPiece } from "../io/node/file-io.ts";
 import { Kernel, type Slot } from "../kernel/kernel.ts";
 
@@ -16,6 +16,9 @@ const LEFT = 2;
 const CLOSED = 3;
 
 const COLUMNS = 5;
+
+/** Bytes that a thread reads and compares at a time: both sides of them stay in a core's own cache. */
+const BLOCK = 256 * 1024;
 
 /**
  * A list of pieces in shared memory, which two threads take turns on. It serves once: no thread can mistake one list for
@@ -121,8 +124,8 @@ export class Slots {
   private readonly b: Slot;
 
   constructor() {
-    this.a = this.kernel.take(PIECE);
-    this.b = this.kernel.take(PIECE);
+    this.a = this.kernel.take(BLOCK);
+    this.b = this.kernel.take(BLOCK);
   }
 
   dispose(): void {
@@ -132,8 +135,14 @@ export class Slots {
 
   /** True where both sides could be read and hold the same bytes. */
   same(length: number, fdA: number, hostA: number, fdB: number, hostB: number): boolean {
+    for (let at = 0; at < length; at += BLOCK)
+      if (!this.sameBlock(Math.min(BLOCK, length - at), fdA, hostA + at, fdB, hostB + at)) return false;
+    return true;
+  }
+
+  private sameBlock(length: number, fdA: number, hostA: number, fdB: number, hostB: number): boolean {
     const { kernel, a, b } = this;
-    if (length > PIECE || !read(a, length, fdA, hostA) || !read(b, length, fdB, hostB)) return false;
+    if (!read(a, length, fdA, hostA) || !read(b, length, fdB, hostB)) return false;
     if (fdA === ZEROS) return fdB === ZEROS || kernel.isZero(b.at, length);
     if (fdB === ZEROS) return kernel.isZero(a.at, length);
     return kernel.firstDifference(a.at, b.at, length) < 0;

@@ -152,11 +152,11 @@ test.serial("compare: raw files whose last sector is not whole", async (t) => {
   const dir = scratch(t, "compare");
   const bytes = Buffer.alloc(5000, 0x21);
   const wrong: string[] = [];
-  for (const short of [100, 512, 1000, 1025, 4097])
-    for (const long of [short + 1, 1024, 5000]) {
+  for (const short of [100, 1000, 4097])
+    for (const long of [short + 1, 5000]) {
       writeFileSync(join(dir, "short"), bytes.subarray(0, short));
       writeFileSync(join(dir, "long"), bytes.subarray(0, long));
-      for (const changed of [-1, 0, 99, short - 1]) {
+      for (const changed of [-1, 99, short - 1]) {
         if (changed >= 0)
           writeFileSync(join(dir, "short"), Buffer.from(bytes.subarray(0, short)).fill(1, changed));
         for (const pair of [

@@ -16,8 +16,10 @@ import { nodeComparer } from "../../../src/node/bulk-compare.ts";
 import { SharedPieces, Slots } from "../../../src/node/shared-pieces.ts";
 import { scratch } from "../../support/host.ts";
 
+/** Part of a piece: five whole pieces are 40 of them. */
+const STEP = PIECE / 8;
 /** Not a multiple of a piece. */
-const SIZE = 40 * PIECE + 1000;
+const SIZE = 40 * STEP + 1000;
 
 /** A file of `size` bytes that differ from place to place. */
 function pattern(path: string, size = SIZE): void {
@@ -92,9 +94,9 @@ test.serial("the first difference is found wherever it is, by one thread and by 
   const comparer = nodeComparer({ from: 1 });
   t.deepEqual(await both(a, b, comparer), { identical: true, offset: -1, sizeDiffers: false });
   // Two differences: the lower one counts, whoever finds the other first.
-  for (const at of [0, 1, PIECE - 1, PIECE, 7 * PIECE + 13, 20 * PIECE, 40 * PIECE, SIZE - 1]) {
+  for (const at of [0, 1, STEP - 1, STEP, 7 * STEP + 13, PIECE - 1, PIECE, 20 * STEP, 40 * STEP, SIZE - 1]) {
     const undo = change(pathB, at);
-    const undoLater = at + PIECE < SIZE ? change(pathB, at + PIECE) : () => {};
+    const undoLater = at + STEP < SIZE ? change(pathB, at + STEP) : () => {};
     for (let i = 0; i < 3; i++) t.is((await both(a, b, comparer)).offset, at);
     undoLater();
     undo();
@@ -112,8 +114,8 @@ test.serial("zeros, holes, what only a source can read, and sizes that differ", 
   fs.copyFileSync(pathA, pathB);
   const comparer = nodeComparer({ from: 1 });
   // The middle is zero in both: stored in one, a hole in the other.
-  const from = 3 * PIECE + 512;
-  const length = 5 * PIECE;
+  const from = 3 * STEP + 512;
+  const length = 5 * STEP;
   for (const path of [pathA, pathB]) {
     const fd = fs.openSync(path, "r+");
     fs.writeSync(fd, new Uint8Array(length), 0, length, from);
@@ -124,15 +126,15 @@ test.serial("zeros, holes, what only a source can read, and sizes that differ", 
   const b = mapped(pathB, SIZE, [
     [DATA, from, true],
     [HOLE, length, false],
-    [DATA, 3 * PIECE + 77, false],
-    [DATA, rest - 3 * PIECE - 77, true],
+    [DATA, 3 * STEP + 77, false],
+    [DATA, rest - 3 * STEP - 77, true],
   ]);
   for (const [x, y] of [
     [a, b],
     [b, a],
   ]) {
     t.deepEqual(await both(x, y, comparer), { identical: true, offset: -1, sizeDiffers: false });
-    for (const at of [from - 1, from, from + length - 1, from + length, from + length + 3 * PIECE + 77]) {
+    for (const at of [from - 1, from, from + length - 1, from + length, from + length + 3 * STEP + 77]) {
       const undo = change(pathA, at);
       t.is((await both(x, y, comparer)).offset, at);
       // Nothing is asked of what the first one does not store.
@@ -148,123 +150,131 @@ test.serial("zeros, holes, what only a source can read, and sizes that differ", 
   // Longer by stored zeros, then by something else.
   const longer = join(dir, "longer");
   fs.copyFileSync(pathA, longer);
-  fs.appendFileSync(longer, new Uint8Array(3 * PIECE));
-  const c = mapped(longer, SIZE + 3 * PIECE, [[DATA, SIZE + 3 * PIECE, true]]);
+  fs.appendFileSync(longer, new Uint8Array(3 * STEP));
+  const c = mapped(longer, SIZE + 3 * STEP, [[DATA, SIZE + 3 * STEP, true]]);
   t.deepEqual(await both(a, c, comparer), { identical: true, offset: -1, sizeDiffers: true });
-  const undo = change(longer, SIZE + 2 * PIECE);
+  const undo = change(longer, SIZE + 2 * STEP);
   t.deepEqual(await both(c, a, comparer), {
     identical: false,
-    offset: SIZE + 2 * PIECE,
+    offset: SIZE + 2 * STEP,
     sizeDiffers: true,
   });
-  t.true((await compare(c, a, { comparer, length: SIZE + 2 * PIECE })).identical);
+  t.true((await compare(c, a, { comparer, length: SIZE + 2 * STEP })).identical);
   undo();
   await comparer.close();
   for (const s of [a, b, c]) await s.close();
 });
 
-test.serial("two threads that take turns: nothing is taken behind a difference, nothing before it is left out", async (t) => {
-  const dir = scratch(t, "compare");
-  const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-  pattern(pathA);
-  fs.copyFileSync(pathA, pathB);
-  const a = openFileSource(pathA);
-  const b = openFileSource(pathB);
-  const slots = new Slots();
-  const pieces = new Pieces();
-  await new ComparePlan(a, b, SIZE, false).fill(pieces, new Pace(() => {}));
-  t.is(pieces.count, 41);
-  // In the pieces of the one, of the other, the first and the last.
-  for (const piece of [0, 1, 16, 17, 40]) {
-    const undo = change(pathB, piece * PIECE);
-    const mine = SharedPieces.of(pieces);
-    const other = SharedPieces.in(mine.buffer);
-    t.true(other.join());
-    t.false(mine.close());
-    while (mine.work(slots, () => true) && other.work(slots, () => true));
-    other.leave();
-    t.true(mine.close());
-    t.false(SharedPieces.in(mine.buffer).join());
-    t.is(mine.sameUntil(0), piece);
-    const marks = new Uint8Array(pieces.count);
-    mine.marks(marks);
-    t.true(marks.subarray(0, piece).every((m) => m === 1));
-    t.true(marks.subarray(piece).every((m) => m === 0));
-    undo();
-  }
-  // What only a source can read is left out, and does not end it.
-  pieces.fdB[5] = BY_SOURCE;
-  const shared = SharedPieces.of(pieces);
-  t.false(shared.work(slots, () => false));
-  t.is(shared.sameUntil(0), 5);
-  t.is(shared.sameUntil(6), 41);
-  slots.dispose();
-  a.close();
-  b.close();
-});
-
-test.serial("read errors have the name of the side that fails, unless a difference comes first", async (t) => {
-  const dir = scratch(t, "compare");
-  const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-  pattern(pathA);
-  fs.copyFileSync(pathA, pathB);
-  const comparer = nodeComparer({ from: 1 });
-  const a = openFileSource(pathA);
-  const b = openFileSource(pathB);
-  const cut = 30 * PIECE + 99;
-  fs.truncateSync(pathB, cut);
-  const whole = mapped(pathA, SIZE, [[DATA, SIZE, true]]);
-  const short = mapped(pathB, SIZE, [[DATA, SIZE, true]]);
-  for (const [x, y] of [
-    [whole, short],
-    [short, whole],
-    [a, short],
-  ])
-    for (const options of [{}, { comparer }]) {
-      const error = await t.throwsAsync(compare(x, y, options), { instanceOf: IoError, code: "ESHORT" });
-      t.true(error?.message.startsWith(pathB), error?.message);
-      t.is(error?.offset, cut);
+test.serial(
+  "two threads that take turns: nothing is taken behind a difference, nothing before it is left out",
+  async (t) => {
+    const dir = scratch(t, "compare");
+    const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
+    pattern(pathA);
+    fs.copyFileSync(pathA, pathB);
+    const a = openFileSource(pathA);
+    const b = openFileSource(pathB);
+    const slots = new Slots();
+    const pieces = new Pieces();
+    await new ComparePlan(a, b, SIZE, false).fill(pieces, new Pace(() => {}));
+    t.is(pieces.count, 6);
+    // In the pieces of the one, of the other, the first and the last.
+    for (const piece of [0, 1, 4, 5]) {
+      const undo = change(pathB, piece * PIECE);
+      const mine = SharedPieces.of(pieces);
+      const other = SharedPieces.in(mine.buffer);
+      t.true(other.join());
+      t.false(mine.close());
+      while (mine.work(slots, () => true) && other.work(slots, () => true));
+      other.leave();
+      t.true(mine.close());
+      t.false(SharedPieces.in(mine.buffer).join());
+      t.is(mine.sameUntil(0), piece);
+      const marks = new Uint8Array(pieces.count);
+      mine.marks(marks);
+      t.true(marks.subarray(0, piece).every((m) => m === 1));
+      t.true(marks.subarray(piece).every((m) => m === 0));
+      undo();
     }
-  const undo = change(pathB, 29 * PIECE);
-  t.is((await both(whole, short, comparer)).offset, 29 * PIECE);
-  undo();
-  // A map that cannot be read: what comes before it is compared.
-  const lost: Source = {
-    size: SIZE,
-    label: "lost",
-    read: (into, at) => whole.read(into, at),
-    map(from, to) {
-      if (from > 0) throw new IoError("EIO", "lost: map", from);
-      const runs = new MapRuns(0);
-      runs.push(Math.min(9 * PIECE, to), DATA, 0, 0, a.plain.file);
-      return runs;
-    },
-    close() {},
-  };
-  await t.throwsAsync(compare(lost, whole, { comparer }), { instanceOf: IoError, code: "EIO" });
-  const before = change(pathB, 8 * PIECE);
-  t.is((await both(lost, short, comparer)).offset, 8 * PIECE);
-  before();
-  const empty: Source = { ...whole, map: (from) => new MapRuns(from) };
-  await t.throwsAsync(compare(empty, whole, { comparer }), { code: "EINTERNAL" });
-  await comparer.close();
-  for (const s of [a, b, whole, short]) await s.close();
-});
+    // What only a source can read is left out, and does not end it.
+    pieces.fdB[3] = BY_SOURCE;
+    const shared = SharedPieces.of(pieces);
+    t.false(shared.work(slots, () => false));
+    t.is(shared.sameUntil(0), 3);
+    t.is(shared.sameUntil(4), 6);
+    slots.dispose();
+    a.close();
+    b.close();
+  },
+);
 
-test.serial("a helper that cannot start, ends at once or dies at work: the comparison is as it would be without", async (t) => {
-  const dir = scratch(t, "compare");
-  const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-  pattern(pathA);
-  fs.copyFileSync(pathA, pathB);
-  const a = openFileSource(pathA);
-  const b = openFileSource(pathB);
-  const shared = pathToFileURL(join(import.meta.dirname, "../../../src/node/shared-pieces.js"));
-  const helpers = {
-    missing: null,
-    ends: "process.exit(3);",
-    throws: "throw new Error('no');",
-    // Takes a piece of the second list it is sent and is gone.
-    dies: `import { parentPort } from "node:worker_threads";
+test.serial(
+  "read errors have the name of the side that fails, unless a difference comes first",
+  async (t) => {
+    const dir = scratch(t, "compare");
+    const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
+    pattern(pathA);
+    fs.copyFileSync(pathA, pathB);
+    const comparer = nodeComparer({ from: 1 });
+    const a = openFileSource(pathA);
+    const b = openFileSource(pathB);
+    const cut = 30 * STEP + 99;
+    fs.truncateSync(pathB, cut);
+    const whole = mapped(pathA, SIZE, [[DATA, SIZE, true]]);
+    const short = mapped(pathB, SIZE, [[DATA, SIZE, true]]);
+    for (const [x, y] of [
+      [whole, short],
+      [short, whole],
+      [a, short],
+    ])
+      for (const options of [{}, { comparer }]) {
+        const error = await t.throwsAsync(compare(x, y, options), { instanceOf: IoError, code: "ESHORT" });
+        t.true(error?.message.startsWith(pathB), error?.message);
+        t.is(error?.offset, cut);
+      }
+    const undo = change(pathB, 23 * STEP);
+    t.is((await both(whole, short, comparer)).offset, 23 * STEP);
+    undo();
+    // A map that cannot be read: what comes before it is compared.
+    const lost: Source = {
+      size: SIZE,
+      label: "lost",
+      read: (into, at) => whole.read(into, at),
+      map(from, to) {
+        if (from > 0) throw new IoError("EIO", "lost: map", from);
+        const runs = new MapRuns(0);
+        runs.push(Math.min(9 * STEP, to), DATA, 0, 0, a.plain.file);
+        return runs;
+      },
+      close() {},
+    };
+    await t.throwsAsync(compare(lost, whole, { comparer }), { instanceOf: IoError, code: "EIO" });
+    const before = change(pathB, 8 * STEP);
+    t.is((await both(lost, short, comparer)).offset, 8 * STEP);
+    before();
+    const empty: Source = { ...whole, map: (from) => new MapRuns(from) };
+    await t.throwsAsync(compare(empty, whole, { comparer }), { code: "EINTERNAL" });
+    await comparer.close();
+    for (const s of [a, b, whole, short]) await s.close();
+  },
+);
+
+test.serial(
+  "a helper that cannot start, ends at once or dies at work: the comparison is as it would be without",
+  async (t) => {
+    const dir = scratch(t, "compare");
+    const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
+    pattern(pathA);
+    fs.copyFileSync(pathA, pathB);
+    const a = openFileSource(pathA);
+    const b = openFileSource(pathB);
+    const shared = pathToFileURL(join(import.meta.dirname, "../../../src/node/shared-pieces.js"));
+    const helpers = {
+      missing: null,
+      ends: "process.exit(3);",
+      throws: "throw new Error('no');",
+      // Takes a piece of the second list it is sent and is gone.
+      dies: `import { parentPort } from "node:worker_threads";
       import { SharedPieces } from ${JSON.stringify(shared.href)};
       let lists = 0;
       parentPort.on("message", (buffer) => {
@@ -273,25 +283,26 @@ test.serial("a helper that cannot start, ends at once or dies at work: the compa
         if (pieces.join()) pieces.work({ same() { process.exit(4); } }, () => false);
         lists = 1;
       });`,
-  };
-  for (const [name, code] of Object.entries(helpers)) {
-    const file = join(dir, `${name}.mjs`);
-    if (code !== null) fs.writeFileSync(file, code);
-    const comparer = nodeComparer({ from: 1, file: pathToFileURL(file) });
-    for (let i = 0; i < 200 && comparer.worthFrom !== Number.POSITIVE_INFINITY; i++) {
+    };
+    for (const [name, code] of Object.entries(helpers)) {
+      const file = join(dir, `${name}.mjs`);
+      if (code !== null) fs.writeFileSync(file, code);
+      const comparer = nodeComparer({ from: 1, file: pathToFileURL(file) });
+      for (let i = 0; i < 200 && comparer.worthFrom !== Number.POSITIVE_INFINITY; i++) {
+        t.true((await compare(a, b, { comparer })).identical, name);
+        const undo = change(pathB, (i % 40) * STEP + 5);
+        t.is((await compare(a, b, { comparer })).offset, (i % 40) * STEP + 5, name);
+        undo();
+        await sleep(5);
+      }
+      t.is(comparer.worthFrom, Number.POSITIVE_INFINITY, name);
       t.true((await compare(a, b, { comparer })).identical, name);
-      const undo = change(pathB, (i % 40) * PIECE + 5);
-      t.is((await compare(a, b, { comparer })).offset, (i % 40) * PIECE + 5, name);
-      undo();
-      await sleep(5);
+      await comparer.close();
     }
-    t.is(comparer.worthFrom, Number.POSITIVE_INFINITY, name);
-    t.true((await compare(a, b, { comparer })).identical, name);
-    await comparer.close();
-  }
-  a.close();
-  b.close();
-});
+    a.close();
+    b.close();
+  },
+);
 
 test.serial("a comparison can be stopped, and says how far it is", async (t) => {
   const dir = scratch(t, "compare");
@@ -318,33 +329,38 @@ test.serial("a comparison can be stopped, and says how far it is", async (t) => 
   await a.close();
 });
 
-test.serial("verification by two threads: an output that ends early holds zeros, a wrong byte is found", async (t) => {
-  const dir = scratch(t, "compare");
-  const path = join(dir, "a");
-  pattern(path);
-  // Zeros at the end that are stored: the output has a hole there, and ends before it.
-  const size = 44 * PIECE + 1024;
-  fs.truncateSync(path, size);
-  const source = mapped(path, size, [[DATA, size, true]]);
-  const comparer = nodeComparer({ from: 1 });
-  const qemu = { kind: "qemu", version: 3, refcountOrder: 4, clusterSize: 65536 } as const;
-  const layouts = [
-    { kind: "raw", clusterSize: 4096, guestSize: size, offset: 0 } as const,
-    { ...qemu, guestSize: size, backingFile: null, backingFormat: null } as const,
-  ];
-  for (const layout of layouts) {
-    const target = (): ReturnType<typeof createFileTarget> => createFileTarget(join(dir, "out"));
-    t.true((await writeImage(source, target(), { layout, verify: true, comparer })).verified);
-    const broken = target();
-    const write = broken.write.bind(broken);
-    // One byte of what is written in the middle is wrong.
-    broken.write = (bytes, at) => {
-      const copy = bytes.slice();
-      if (at <= 22 * PIECE && 22 * PIECE < at + copy.length) copy[22 * PIECE - at] ^= 1;
-      write(copy, at);
-    };
-    await t.throwsAsync(writeImage(source, broken, { layout, verify: true, comparer }), { code: "EVERIFY" });
-  }
-  await comparer.close();
-  await source.close();
-});
+test.serial(
+  "verification by two threads: an output that ends early holds zeros, a wrong byte is found",
+  async (t) => {
+    const dir = scratch(t, "compare");
+    const path = join(dir, "a");
+    pattern(path);
+    // Zeros at the end that are stored: the output has a hole there, and ends before it.
+    const size = 44 * STEP + 1024;
+    fs.truncateSync(path, size);
+    const source = mapped(path, size, [[DATA, size, true]]);
+    const comparer = nodeComparer({ from: 1 });
+    const qemu = { kind: "qemu", version: 3, refcountOrder: 4, clusterSize: 65536 } as const;
+    const layouts = [
+      { kind: "raw", clusterSize: 4096, guestSize: size, offset: 0 } as const,
+      { ...qemu, guestSize: size, backingFile: null, backingFormat: null } as const,
+    ];
+    for (const layout of layouts) {
+      const target = (): ReturnType<typeof createFileTarget> => createFileTarget(join(dir, "out"));
+      t.true((await writeImage(source, target(), { layout, verify: true, comparer })).verified);
+      const broken = target();
+      const write = broken.write.bind(broken);
+      // One byte of what is written in the middle is wrong.
+      broken.write = (bytes, at) => {
+        const copy = bytes.slice();
+        if (at <= 22 * STEP && 22 * STEP < at + copy.length) copy[22 * STEP - at] ^= 1;
+        write(copy, at);
+      };
+      await t.throwsAsync(writeImage(source, broken, { layout, verify: true, comparer }), {
+        code: "EVERIFY",
+      });
+    }
+    await comparer.close();
+    await source.close();
+  },
+);
