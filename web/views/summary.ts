@@ -68,7 +68,7 @@ function noFilesystem(inspection: Inspection, partition: number | null): HTMLEle
       { class: "quiet" },
       many
         ? "This disk holds several filesystems. Choose a partition to look into it."
-        : "No ext2, ext3 or ext4 filesystem was found here. The disk can still be converted.",
+        : "No ext2, ext3, ext4 or NTFS filesystem was found here. The disk can still be converted.",
     ),
   );
 }
