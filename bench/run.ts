@@ -107,10 +107,10 @@ async function main(): Promise<void> {
   await startUp();
   for (const f of [all, disk]) rmSync(f, { force: true });
 
-  if (bench.quick || bench.only.length > 0)
-    return console.log("a partial run: bench/RESULTS.md stays as it is");
-  writeFileSync("bench/RESULTS.md", page(bench.rows, bench.notes, bench.rounds));
-  console.log("wrote bench/RESULTS.md");
+  // A partial run does not replace the page.
+  const path = bench.quick || bench.only.length > 0 ? `${workspace}/RESULTS.md` : "bench/RESULTS.md";
+  writeFileSync(path, page(bench.rows, bench.notes, bench.rounds));
+  console.log(`wrote ${path}`);
 }
 
 await main();
