@@ -268,9 +268,11 @@ async function halfMoved(dir: string): Promise<{ args: string[]; wanted: Buffer 
     // Well under way, and not at its end.
     const now = readFileSync(join(dir, "disk"));
     let moved = 0;
+    let left = 0;
     for (let at = 0; at + 32_768 <= wanted.length; at += 32_768)
       if (now.compare(wanted, at, at + 32_768, at, at + 32_768) === 0) moved++;
-    if (existsSync(join(dir, JOURNAL)) && moved > 30 && !now.equals(wanted)) break;
+      else left++;
+    if (existsSync(join(dir, JOURNAL)) && moved > 30 && left > 5) break;
   }
   return { args, wanted };
 }
