@@ -10,7 +10,7 @@ import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
 import { Random } from "../support/random.ts";
 
 const UNIT = 1024;
-const ROUNDS = 20;
+const ROUNDS = 8;
 const MOST_MS = 10_000;
 const SHAPES = [
   "ext4-1k",

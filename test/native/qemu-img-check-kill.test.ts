@@ -198,7 +198,7 @@ test("random damage: no crash, no endless check; a sample finds what native find
   await inScratch("check-fuzz", async (dir) => {
     const bases = [...(await undamaged(dir))].filter(([name]) => name !== "wide" && name !== "default");
     const random = new Random(Number(process.env["CHECK_FUZZ_SEED"] ?? 20260));
-    const rounds = Number(process.env["CHECK_FUZZ_ROUNDS"] ?? 160);
+    const rounds = Number(process.env["CHECK_FUZZ_ROUNDS"] ?? 80);
     const path = join(dir, "image");
     let compared = 0;
     for (let i = 0; i < rounds; i++) {
