@@ -1,17 +1,12 @@
-import { BlockSet } from "../../src/bytes/block-set.ts";
 import type { JobOptions } from "../../src/engine/api.ts";
 import { SelectedSource } from "../../src/engine/selected-source.ts";
 import { writeImage } from "../../src/engine/write.ts";
 import { AbortError, ImprintError, IoError } from "../../src/errors.ts";
-import { compareBitmap, differenceError, differenceLines } from "../../src/fs/ntfs/consistency.ts";
 import { NtfsError } from "../../src/fs/ntfs/errors.ts";
-import { dropBad, type InUse, inUse } from "../../src/fs/ntfs/in-use.ts";
-import { checkVersion, type NtfsVolume, openNtfs } from "../../src/fs/ntfs/volume.ts";
-import { type ImageGeometry, volumeEnd } from "../../src/image/ntfsclone/header.ts";
+import type { NtfsVolume } from "../../src/fs/ntfs/volume.ts";
+import { type ImageGeometry, neededBytes, volumeEnd } from "../../src/image/ntfsclone/header.ts";
 import { saveImage } from "../../src/image/ntfsclone/writer.ts";
-import type { Source } from "../../src/io/source.ts";
 import { withJob } from "../commands/job.ts";
-import { printable } from "../ui/format.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
 import {
   AnnouncedTarget,
@@ -22,20 +17,10 @@ import {
 } from "./ntfsclone-output.ts";
 import { PercentLines } from "./ntfsclone-progress.ts";
 import type { Rescue } from "./ntfsclone-rescue.ts";
+import { sayBad, scan, type Taken } from "./ntfsclone-scan.ts";
 import { NewSerial, NewSerialSource } from "./ntfsclone-serial.ts";
-import {
-  errorName,
-  Refusal,
-  refusal,
-  refusalOf,
-  type Say,
-  spaceLine,
-  systemRefusal,
-  volumeSizeLine,
-} from "./ntfsclone-text.ts";
-
-/** Room of the backup boot sector, as native counts it when it looks at a target's size. */
-const BACKUP_BYTES = 512;
+import { Refusal, refusalOf, type Say, spaceLine, systemRefusal } from "./ntfsclone-text.ts";
+import { openFailure, openSource, openVolume, sayVolume, volumeRefusal } from "./ntfsclone-volume.ts";
 
 /** Clones a volume, or saves it as a special image. */
 export async function clone(o: NtfscloneOptions, output: string, say: Say): Promise<void> {
@@ -52,10 +37,9 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
     }
     const volume = await openVolume(o, source, rescue);
     sayVolume(volume, source, say);
-    const { clusters, clusterSize } = volume.boot;
     const opened = await openCloneOutput(output, {
       image: o.save,
-      bytes: o.save ? 0 : clusters * clusterSize + BACKUP_BYTES,
+      bytes: o.save ? 0 : neededBytes(volume.boot),
       sources: [o.source],
       // What was rescued before an interruption is what a later run goes on from.
       inPlace: o.mapfile !== null && !o.save && !o.metadata,
@@ -73,182 +57,6 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
   } finally {
     await file.close();
   }
-}
-
-/** Opens the volume's file or device; refuses one that is mounted read-write. Throws Refusal. */
-export async function openSource(path: string): Promise<Source> {
-  const m = await import("../../src/node.ts");
-  const { realpathSync } = await import("node:fs");
-  try {
-    realpathSync(path === "" ? "/nonexistent/" : path);
-  } catch (error) {
-    throw systemRefusal(
-      (error as NodeJS.ErrnoException).code ?? "EIO",
-      `Failed to check '${path}' mount state`,
-    );
-  }
-  const state = m.mountState(path);
-  if (state.mounted && !state.readOnly)
-    throw refusal(`Device '${path}' is mounted read-write. You must 'umount' it first.`);
-  try {
-    return m.openFileSource(path);
-  } catch (error) {
-    if (!(error instanceof ImprintError)) throw error;
-    if (error.code === "EISDIR")
-      throw openRefusal(path, "EISDIR", "Error reading bootsector: Is a directory\n");
-    if (error.code === "ENOTSEEKABLE") throw openRefusal(path, "EINVAL", `${error.message}\n`);
-    throw openRefusal(path, error.code, "");
-  }
-}
-
-function openRefusal(path: string, code: string, library: string): Refusal {
-  const hint =
-    code === "EINVAL"
-      ? `Apparently device '${path}' doesn't have a valid NTFS. Maybe you selected\n` +
-        "the whole disk instead of a partition (e.g. /dev/hda, not /dev/hda1)?\n"
-      : "";
-  return systemRefusal(code, `Opening '${path}' as NTFS failed`, hint, library);
-}
-
-function openFailure(o: NtfscloneOptions, error: unknown): Refusal {
-  if (error instanceof NtfsError) {
-    const library = error.nativeText === "" ? error.message : error.nativeText;
-    return openRefusal(o.source, errorName(error.errno), `${library}\n`);
-  }
-  if (error instanceof IoError) return openRefusal(o.source, error.code, `${error.message}\n`);
-  return refusalOf(error);
-}
-
-/** Opens the volume as native does, and refuses what it refuses. Throws Refusal. */
-export async function openVolume(
-  o: NtfscloneOptions,
-  source: Source,
-  rescue: Rescue | null = null,
-): Promise<NtfsVolume> {
-  let volume: NtfsVolume;
-  try {
-    volume = await openNtfs(source, { strict: true }).catch((error: unknown) => {
-      // What native has to know before it starts may be what was lost.
-      if (rescue?.lostMetadata !== true || !(error instanceof NtfsError)) throw error;
-      return openNtfs(source);
-    });
-  } catch (error) {
-    throw openFailure(o, error);
-  }
-  if (volume.dirty && o.force === 0)
-    throw new Refusal(
-      `ERROR: Volume '${o.source}' is scheduled for a check or it was shutdown \n` +
-        "uncleanly. Please boot Windows or use the --force option to progress.\n",
-    );
-  return volume;
-}
-
-/** The lines about the volume alone. Throws Refusal for a version that is not known. */
-export function sayGeometry(volume: NtfsVolume, say: Say): void {
-  const { clusters, clusterSize } = volume.boot;
-  const { major, minor } = volume.version;
-  say(`NTFS volume version: ${major}.${minor}\n`);
-  try {
-    checkVersion(volume);
-  } catch (error) {
-    throw volumeRefusal(error);
-  }
-  say(`Cluster size       : ${clusterSize} bytes\n`);
-  say(volumeSizeLine("Current volume size", clusters * clusterSize));
-}
-
-function sayVolume(volume: NtfsVolume, source: Source, say: Say): void {
-  const { clusters, clusterSize } = volume.boot;
-  sayGeometry(volume, say);
-  say(volumeSizeLine("Current device size", source.size));
-  if (source.size < clusters * clusterSize)
-    throw new Refusal(
-      `ERROR: Current NTFS volume size is bigger than the device size (${source.size})!\n` +
-        "Corrupt partition table or incorrect device partitioning?\n",
-    );
-}
-
-/** The line about clusters that $BadClus lists. */
-export function sayBad(used: InUse, say: Say): void {
-  if (used.bad.count > 0)
-    say(`WARNING: The disk has ${used.bad.count} or more bad sectors (hardware faults).\n`);
-}
-
-/** The clusters to take. */
-export interface Taken {
-  readonly used: InUse;
-  /** Clusters that $Bitmap marks and nothing owns, where they are to be taken as well. */
-  readonly extra: BlockSet | null;
-  /** Clusters of `used`, without bad ones and the piece behind the last. */
-  readonly count: number;
-  /** What was said about clusters that $Bitmap and the files disagree about; "" where they agree. */
-  readonly accounts: string;
-}
-
-/** Announces a walk over the file table, and returns what follows it. */
-export function sayScan(o: NtfscloneOptions, volume: NtfsVolume, say: Say): (done: number) => void {
-  say("Scanning volume ...\n");
-  const last = Math.max(volume.records - 1, 0);
-  const progress = o.quiet ? null : new PercentLines(say, 0, last);
-  return (done) => progress?.update(Math.min(done, last));
-}
-
-/** Walks the volume and compares what files own with $Bitmap. Throws Refusal. */
-export async function scan(
-  o: NtfscloneOptions,
-  volume: NtfsVolume,
-  say: Say,
-  signal: AbortSignal | undefined,
-  rescue: Rescue | null = null,
-): Promise<Taken> {
-  const onProgress = sayScan(o, volume, say);
-  let used: InUse;
-  try {
-    used = await inUse(volume, {
-      ...(signal === undefined ? {} : { signal }),
-      onProgress,
-      ...(o.ignoreFsCheck
-        ? { onDuplicate: (cluster: number) => say(`Cluster ${cluster} is referenced twice!\n`) }
-        : {}),
-    });
-  } catch (error) {
-    throw volumeRefusal(error);
-  }
-  let accounts = "Accounting clusters ...\n";
-  say(accounts);
-  const difference = await compareBitmap(volume, used).catch((error: unknown) => {
-    if (rescue?.lostMetadata !== true || !(error instanceof NtfsError)) throw volumeRefusal(error);
-    say(`WARNING: $Bitmap cannot be used: ${printable(error.message)}\n`);
-    return null;
-  });
-  if (difference === null) {
-    // Nobody knows what belongs to files whose records were lost.
-    const all = new BlockSet(volume.boot.clusters);
-    all.add(0, all.limit);
-    return { used, extra: o.metadata ? null : all, count: dropBad(used), accounts: "" };
-  }
-  if (difference.total === 0) return { used, extra: null, count: dropBad(used), accounts: "" };
-  // Files whose records were lost cannot account for their clusters.
-  const lost = rescue?.lostMetadata === true;
-  const strict = !o.ignoreFsCheck && o.fsCheck === "strict" && !lost;
-  const union = o.fsCheck === "union" ? "--fs-check=union" : "--rescue, as metadata cannot be read";
-  const option = o.ignoreFsCheck ? "the --ignore-fs-check option" : union;
-  const lines = differenceLines(difference).map((line) => `${line}\n`);
-  if (!strict) lines.push(`WARNING: The NTFS inconsistency was overruled by ${option}.\n`);
-  say(lines.join(""));
-  if (strict) throw volumeRefusal(differenceError(difference));
-  accounts += lines.join("");
-  // Among what nobody owns may be contents of files: native alone puts them into an image of metadata, where it is told to.
-  const extra = o.metadata && !o.ignoreFsCheck ? null : difference.extra;
-  return { used, extra, count: dropBad(used), accounts };
-}
-
-/** A refusal of the volume in native's words; other errors as they are. */
-export function volumeRefusal(error: unknown): unknown {
-  if (!(error instanceof NtfsError)) return error;
-  const text = error.nativeText === "" ? error.message : error.nativeText;
-  if (error.errno === 0) return refusal(text);
-  return systemRefusal(errorName(error.errno), text);
 }
 
 /** Writes a clone, an image or the metadata, and commits it. */

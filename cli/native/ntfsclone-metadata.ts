@@ -4,11 +4,12 @@ import { figureLines, nativeFigures } from "../../src/fs/ntfs/metadata/wipe.ts";
 import type { NtfsVolume } from "../../src/fs/ntfs/volume.ts";
 import { type ImageGeometry, volumeEnd } from "../../src/image/ntfsclone/header.ts";
 import { ImageWriter } from "../../src/image/ntfsclone/writer.ts";
-import { sayBad, sayGeometry, sayScan, type Taken } from "./ntfsclone-clone.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
 import { type CloneOutput, writebackOf } from "./ntfsclone-output.ts";
+import { sayBad, sayScan, type Taken } from "./ntfsclone-scan.ts";
 import { NewSerial } from "./ntfsclone-serial.ts";
 import { type Say, spaceLine } from "./ntfsclone-text.ts";
+import { sayGeometry } from "./ntfsclone-volume.ts";
 
 /** `-m`: the metadata, wiped on the way, as a special image or at its own places in a sparse file. */
 export async function writeMetadata(

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { AbortError, FormatError, IoError, RefusedError, UnsupportedError } from "../../src/errors.ts";
 import { CommandError } from "../../src/image/ntfsclone/commands.ts";
-import { ImageVersionError } from "../../src/image/ntfsclone/header.ts";
+import { ImageVersionError, neededBytes } from "../../src/image/ntfsclone/header.ts";
 import { ImageStream } from "../../src/image/ntfsclone/restore.ts";
 import type { SequentialSource } from "../../src/io/source.ts";
 import { withJob } from "../commands/job.ts";
@@ -19,9 +19,6 @@ import {
   volumeSizeLine,
 } from "./ntfsclone-text.ts";
 
-/** Sectors of the backup boot sector's room, as native counts them when it looks at a target's size. */
-const BACKUP_BYTES = 512;
-
 /** `-r`: from an image to a file, a device or standard output, or nowhere (-n). */
 export async function restore(o: NtfscloneOptions, say: Say): Promise<void> {
   const input = await openInput(o, say);
@@ -33,7 +30,7 @@ export async function restore(o: NtfscloneOptions, say: Say): Promise<void> {
         ? null
         : await openCloneOutput(o.output, {
             image: false,
-            bytes: header.clusters * header.clusterSize + BACKUP_BYTES,
+            bytes: neededBytes(header),
             sources: o.source === "-" ? [] : [o.source],
           });
     try {

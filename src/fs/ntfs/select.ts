@@ -16,13 +16,10 @@ import {
   FILE_MIRROR,
   FIRST_USER_RECORD,
 } from "./layout.ts";
+import { logHead } from "./metadata/log.ts";
 import type { Attribute } from "./record.ts";
 import { HOLE_LCN, RUN, type Runs } from "./runlist.ts";
 import { KIND_NAMED, walkClusters } from "./walk.ts";
-
-/** Bytes of $LogFile's start that count as metadata: its two restart pages and the two buffers after them. */
-const LOG_HEAD = 16384;
-const FIRST_LOG_PAGE = 256;
 
 /**
  * Decides which clusters of a volume to take; see Volume.select. "metadata" is what `ntfsclone -m` keeps (before it wipes
@@ -149,22 +146,6 @@ function removeAll(blocks: BlockSet, others: BlockSet): void {
   const runs = new ExtentList();
   others.runs(0, others.limit, runs);
   for (let i = 0; i < runs.count; i++) blocks.remove(runs.start(i), runs.end(i));
-}
-
-/** The clusters of $LogFile where restart and page headers may lie: its head, and those at 256, 512, 1024 ... bytes. */
-function logHead(runs: Runs, clusterSize: number): Runs {
-  const kept: number[] = [];
-  const add = (vcn: number) => {
-    for (let i = 0; i < runs.length; i += RUN) {
-      const offset = vcn - runs[i];
-      if (offset < 0 || offset >= runs[i + 2] || runs[i + 1] === HOLE_LCN) continue;
-      kept.push(vcn, runs[i + 1] + offset, 1);
-    }
-  };
-  const clusters = runs.length === 0 ? 0 : runs[runs.length - RUN] + runs[runs.length - 1];
-  for (let vcn = 0; vcn < Math.ceil(LOG_HEAD / clusterSize); vcn++) add(vcn);
-  for (let at = FIRST_LOG_PAGE; at < clusters * clusterSize; at *= 2) add(Math.floor(at / clusterSize));
-  return Float64Array.from(kept);
 }
 
 function roleOf(inode: Inode, attribute: Attribute): Role {

@@ -3,6 +3,8 @@ import { FormatError, UnsupportedError } from "../../errors.ts";
 import { MOST_CLUSTER } from "../../fs/ntfs/layout.ts";
 import { DATA_OFFSET, HEADER, HEADER_BYTES, MAGIC, MAJOR, MINOR, OLD_HEADER_BYTES } from "./layout.ts";
 
+const BACKUP_BOOT_BYTES = 512;
+
 /** What a header says of the volume. */
 export interface ImageGeometry {
   /** Bytes. */
@@ -97,6 +99,11 @@ function signed(b: Uint8Array, at: number): number {
 /** Bytes of the volume with the backup boot sector, as a clone of it has them. */
 export function volumeEnd(g: Pick<ImageGeometry, "clusterSize" | "clusters" | "deviceSize">): number {
   return Math.min(g.deviceSize, (g.clusters + 1) * g.clusterSize);
+}
+
+/** Bytes that native asks a target to have: the clusters, and a sector for the backup boot sector, whatever its size. */
+export function neededBytes(g: Pick<ImageGeometry, "clusterSize" | "clusters">): number {
+  return g.clusters * g.clusterSize + BACKUP_BOOT_BYTES;
 }
 
 /** Bytes that cluster `lcn` has on the device: fewer than the cluster size at its end, negative behind it. */

@@ -22,3 +22,14 @@ export function logSteps(runs: Runs, clusterSize: number): number[] {
   }
   return steps;
 }
+
+/** The clusters of $LogFile that count as metadata: its head, and those of `logSteps`. In no order, some more than once. */
+export function logHead(runs: Runs, clusterSize: number): Runs {
+  const kept: number[] = [];
+  for (let i = 0; i < runs.length; i += RUN) {
+    const clusters = Math.min(runs[i + 2], firstLogClusters(runs[i], clusterSize));
+    if (clusters > 0 && runs[i + 1] !== HOLE_LCN) kept.push(runs[i], runs[i + 1], clusters);
+  }
+  for (const lcn of logSteps(runs, clusterSize)) kept.push(0, lcn, 1);
+  return Float64Array.from(kept);
+}
