@@ -149,27 +149,15 @@ export class Refcounts {
 
   /** Adds a reference to each of `n` clusters. Throws RefcountOverflow; FormatError where one is not in use. */
   addReference(first: number, n = 1): void {
-    for (let c = first; c < first + n; ) {
-      const k = Math.floor(c / this.perBlock);
-      const block = this.writable(k);
-      const base = k * this.perBlock;
-      const end = Math.min(first + n, base + this.perBlock);
-      for (; c < end; c++) {
-        const v = this.entry(block, c - base);
-        if (v === 0)
-          throw new FormatError(
-            "qcow2 cluster",
-            c * this.clusterSize,
-            "is in use, but its refcount is 0 (check -r can repair that)",
-          );
-        if (v >= this.most) throw new RefcountOverflow(c * this.clusterSize, 2 ** this.order);
-        this.put(block, c - base, v + 1);
-      }
-    }
+    this.count(first, n, 1);
   }
 
   /** Takes a reference from each of `n` clusters; what nothing uses any more is free after the next commit. */
   release(first: number, n = 1): void {
+    this.count(first, n, -1);
+  }
+
+  private count(first: number, n: number, delta: 1 | -1): void {
     for (let c = first; c < first + n; ) {
       const k = Math.floor(c / this.perBlock);
       const block = this.writable(k);
@@ -183,8 +171,9 @@ export class Refcounts {
             c * this.clusterSize,
             "is in use, but its refcount is 0 (check -r can repair that)",
           );
-        this.put(block, c - base, v - 1);
-        if (v === 1) this.hold(c);
+        if (delta === 1 && v >= this.most) throw new RefcountOverflow(c * this.clusterSize, 2 ** this.order);
+        this.put(block, c - base, v + delta);
+        if (v + delta === 0) this.hold(c);
       }
     }
   }

@@ -80,6 +80,20 @@ export function countTree(editor: ImageEditor, l1: Uint32Array, delta: 1 | -1): 
   }
 }
 
+/** Makes the active L2 tables from number `from` on unallocated, with all that they refer to. */
+export function dropTables(editor: ImageEditor, from: number): void {
+  const { l2, refcounts } = editor;
+  const shape = shapeOf(editor);
+  for (let i = from; i < l2.l1.length / 2; i++) {
+    const at = l2.at(i);
+    if (at === 0) continue;
+    if (!editor.header.external) countTable(editor, shape, l2.get(i)!.words, -1);
+    l2.remove(i);
+    refcounts.release(at / shape.clusterSize);
+    editor.relieve();
+  }
+}
+
 /** Makes the COPIED flags of the active tables agree with the refcounts: set where a cluster has one reference. */
 export function renewCopied(editor: ImageEditor): void {
   const { l2, refcounts } = editor;

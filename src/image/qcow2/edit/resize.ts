@@ -4,7 +4,7 @@ import type { ImageEditor } from "./image-editor.ts";
 import { demandUsable } from "./kept-bitmaps.ts";
 import { offsetOf } from "./l2-cache.ts";
 import { ALL, type L2Shape } from "./l2-entries.ts";
-import { countTable, shapeOf } from "./references.ts";
+import { dropTables, shapeOf } from "./references.ts";
 
 /** How the clusters of the new part are made: not at all, without their bytes, with their bytes reserved or written. */
 export type Preallocation = "off" | "metadata" | "falloc" | "full";
@@ -64,7 +64,7 @@ function moveDown(editor: ImageEditor, end: number): void {
 }
 
 function shrink(editor: ImageEditor, size: number): void {
-  const { l2, refcounts, writer } = editor;
+  const { l2, writer } = editor;
   const shape = shapeOf(editor);
   const cs = shape.clusterSize;
   const first = Math.ceil(size / cs);
@@ -72,14 +72,7 @@ function shrink(editor: ImageEditor, size: number): void {
   const part = Math.floor(first / shape.perTable);
   if (part < tables && l2.at(part) !== 0 && first % shape.perTable !== 0)
     writer.discardIn(part, first, (part + 1) * shape.perTable);
-  for (let i = tables; i < l2.l1.length / 2; i++) {
-    const at = l2.at(i);
-    if (at === 0) continue;
-    if (!editor.header.external) countTable(editor, shape, l2.get(i)!.words, -1);
-    l2.remove(i);
-    refcounts.release(at / cs);
-    editor.relieve();
-  }
+  dropTables(editor, tables);
 }
 
 async function grow(editor: ImageEditor, size: number, old: number, options: ResizeOptions): Promise<void> {
