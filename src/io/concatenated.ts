@@ -1,4 +1,5 @@
 import { HOLE, MapRuns, type RunState } from "../bytes/runs.ts";
+import { inPieces } from "./pieces.ts";
 import type { Source } from "./source.ts";
 
 const SECTOR = 512;
@@ -20,29 +21,10 @@ export class Concatenated implements Source {
 
   read(into: Uint8Array, at: number): number | Promise<number> {
     const length = Math.max(0, Math.min(into.length, this.size - at));
-    for (let done = 0; done < length; ) {
-      const r = this.readPart(into, at, done, length);
-      if (typeof r !== "number") return this.readOn(r, into, at, done, length);
-      done += r;
-    }
-    return length;
+    return inPieces(length, (done) => this.readPart(into, at, done, length));
   }
 
-  private async readOn(
-    first: Promise<number>,
-    into: Uint8Array,
-    at: number,
-    done: number,
-    length: number,
-  ): Promise<number> {
-    for (done += await first; done < length; ) {
-      const r = this.readPart(into, at, done, length);
-      done += typeof r === "number" ? r : await r;
-    }
-    return length;
-  }
-
-  /** Reads what one part has of [at + done, at + length); returns the bytes that are there then. */
+  /** Reads what one part has of [at + done, at + length); returns how much that is. */
   private readPart(into: Uint8Array, at: number, done: number, length: number): number | Promise<number> {
     const i = this.indexOf(at + done);
     const n = Math.min(length - done, this.starts[i + 1] - at - done);

@@ -118,10 +118,10 @@ export const SNAPSHOT = {
   vmStateSize32: 32,
   extraLength: 36,
   fixed: 40,
-  extraVmStateSize: 40,
-  extraDiskSize: 48,
-  extraIcount: 56,
 } as const;
+
+/** Extra data of a snapshot table entry, as long as qemu writes it. */
+export const SNAPSHOT_EXTRA = { vmStateSize: 0, diskSize: 8, icount: 16, size: 24 } as const;
 
 /** Entry of the bitmap directory: the fixed part is followed by extra data and the name, padded to 8 bytes. */
 export const BITMAP = {

@@ -4,6 +4,7 @@ import { defaultCodecs } from "../../codec/default.ts";
 import { FormatError, RefusedError, UnsupportedError, withNative } from "../../errors.ts";
 import type { InfoField } from "../../fs/volume.ts";
 import type { Gate } from "../../io/gate.ts";
+import { inPieces } from "../../io/pieces.ts";
 import type { Source } from "../../io/source.ts";
 import type { OpenedImage } from "../format.ts";
 import { type LayerRun, layerRun, type StatusRun, type StatusSource, statusOf } from "./block-status.ts";
@@ -208,28 +209,7 @@ class Reader implements Qcow2Image {
 
   read(into: Uint8Array, at: number): number | Promise<number> {
     const end = Math.min(this.size, at + into.length);
-    const length = Math.max(0, end - at);
-    for (let done = 0; done < length; ) {
-      const r = this.readRun(into, at + done, done, end);
-      if (r instanceof Promise) return this.readOn(r, into, at, done, length);
-      done += r;
-    }
-    return length;
-  }
-
-  private async readOn(
-    first: Promise<number>,
-    into: Uint8Array,
-    at: number,
-    done: number,
-    length: number,
-  ): Promise<number> {
-    done += await first;
-    while (done < length) {
-      const r = this.readRun(into, at + done, done, at + length);
-      done += r instanceof Promise ? await r : r;
-    }
-    return length;
+    return inPieces(Math.max(0, end - at), (done) => this.readRun(into, at + done, done, end));
   }
 
   /**

@@ -1,8 +1,9 @@
-import { u16be, u32be, u64be } from "../../bytes/endian.ts";
+import { u32be, u64be } from "../../bytes/endian.ts";
 import { FormatError, withNative } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
-import { LIMIT, SNAPSHOT } from "./layout.ts";
+import { LIMIT, SNAPSHOT, SNAPSHOT_EXTRA } from "./layout.ts";
+import { entryLengths, untilZero, wholeExtra } from "./snapshot-entry.ts";
 import type { OnTruncated } from "./tables.ts";
 
 /** An internal snapshot, as its table entry describes it. Sizes in bytes. */
@@ -31,12 +32,7 @@ const u64 = (b: Uint8Array, at: number): bigint => (BigInt(u32be(b, at)) << 32n)
 
 const recorded = (icount: bigint): bigint | null => (icount === 0xffffffffffffffffn ? null : icount);
 
-/** A text of `length` bytes; qemu reads it up to its first zero byte. */
-function text(b: Uint8Array, at: number, length: number): string {
-  const bytes = b.subarray(at, at + length);
-  const zero = bytes.indexOf(0);
-  return new TextDecoder().decode(zero < 0 ? bytes : bytes.subarray(0, zero));
-}
+const text = (b: Uint8Array): string => new TextDecoder().decode(untilZero(b));
 
 /**
  * Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits. What lies
@@ -70,32 +66,29 @@ export async function readSnapshots(
     at = Math.ceil(at / 8) * 8;
     const fixed = await bytes(SNAPSHOT.fixed);
     if (fixed === null) throw new FormatError(STRUCTURE, at, `entry ${i} lies beyond the end of the file`);
-    const extra = u32be(fixed, SNAPSHOT.extraLength);
-    const idLength = u16be(fixed, SNAPSHOT.idLength);
-    const nameLength = u16be(fixed, SNAPSHOT.nameLength);
+    const { extra, id, name } = entryLengths(fixed);
     if (extra > LIMIT.snapshotExtra)
       throw withNative(
         new FormatError(STRUCTURE, at, `${extra} bytes of extra data`),
         `Too much extra metadata in snapshot table entry ${i}\n` +
           "You can force-remove this extra metadata with qemu-img check -r all",
       );
-    const length = SNAPSHOT.fixed + extra + idLength + nameLength;
+    const length = SNAPSHOT.fixed + extra + id + name;
     const entry = await bytes(length);
     if (entry === null) throw new FormatError(STRUCTURE, at, `entry ${i} is cut short`);
-    const l1Entries = u32be(entry, SNAPSHOT.l1Entries);
-    const id = SNAPSHOT.fixed + extra;
+    const texts = SNAPSHOT.fixed + extra;
+    const whole = wholeExtra(entry, entry.subarray(SNAPSHOT.fixed, texts), header.size);
     list.push({
-      id: text(entry, id, idLength),
-      name: text(entry, id + idLength, nameLength),
+      id: text(entry.subarray(texts, texts + id)),
+      name: text(entry.subarray(texts + id)),
       l1Offset: u64be(entry, SNAPSHOT.l1Offset),
-      l1Entries,
+      l1Entries: u32be(entry, SNAPSHOT.l1Entries),
       seconds: u32be(entry, SNAPSHOT.seconds),
       nanoseconds: u32be(entry, SNAPSHOT.nanoseconds),
       clock: u64(entry, SNAPSHOT.clock),
-      icount: extra >= 24 ? recorded(u64(entry, SNAPSHOT.extraIcount)) : null,
-      vmStateSize:
-        extra >= 8 ? u64be(entry, SNAPSHOT.extraVmStateSize) : u32be(entry, SNAPSHOT.vmStateSize32),
-      diskSize: extra >= 16 ? u64be(entry, SNAPSHOT.extraDiskSize) : header.size,
+      icount: recorded(u64(whole, SNAPSHOT_EXTRA.icount)),
+      vmStateSize: u64be(whole, SNAPSHOT_EXTRA.vmStateSize),
+      diskSize: u64be(whole, SNAPSHOT_EXTRA.diskSize),
     });
     at += length;
     if (at - header.snapshotsOffset > LIMIT.snapshotTable) throw new FormatError(STRUCTURE, at, "too large");

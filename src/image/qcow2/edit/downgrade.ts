@@ -1,6 +1,6 @@
 import { u64be } from "../../../bytes/endian.ts";
 import { FormatError, ImprintError } from "../../../errors.ts";
-import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, SNAPSHOT, ZERO_LOW } from "../layout.ts";
+import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, SNAPSHOT_EXTRA, ZERO_LOW } from "../layout.ts";
 import type { ImageEditor } from "./image-editor.ts";
 import { removeBitmaps } from "./kept-bitmaps.ts";
 import { offsetOf } from "./l2-cache.ts";
@@ -20,7 +20,7 @@ export function downgradeImage(editor: ImageEditor): void {
   if (header.refcountOrder !== 4) fail("compat=0.10 requires refcount_bits=16");
   if (header.external) fail("Cannot downgrade an image with a data file");
   for (const s of listSnapshots(editor))
-    if (u64be(s.extra, SNAPSHOT.extraVmStateSize - SNAPSHOT.fixed) > 0xffffffff || s.diskSize !== editor.size)
+    if (u64be(s.extra, SNAPSHOT_EXTRA.vmStateSize) > 0xffffffff || s.diskSize !== editor.size)
       fail("Internal snapshots prevent downgrade of image");
   if (header.extendedL2)
     fail(

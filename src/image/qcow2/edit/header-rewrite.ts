@@ -1,14 +1,12 @@
 import { putU32be, putU64be, u32be, u64be } from "../../../bytes/endian.ts";
 import { IoError } from "../../../errors.ts";
-import type { Qcow2Header } from "../header.ts";
-import { parseHeader } from "../header.ts";
+import { parseHeader, type Qcow2Header } from "../header.ts";
+import { featureNames, type HeaderExtension, hasFeatureNames, isKnown, joinHeader } from "../header-bytes.ts";
 import {
   AUTOCLEAR,
   COMPATIBLE_LAZY_REFCOUNTS,
   COMPRESSION,
   EXTENSION,
-  FEATURE_NAMES,
-  FEATURE_ROW,
   H,
   INCOMPATIBLE,
   MAGIC,
@@ -30,20 +28,14 @@ export interface TablePlaces {
   readonly snapshotsOffset: number;
 }
 
-interface Extension {
-  readonly type: number;
-  readonly data: Uint8Array;
-}
-
 /**
  * A header that is changed field by field: whatever is not known here (header fields, extensions, compatible feature bits)
- * stays as it is. Extensions come out in the order qemu writes them: backing format, data file, encryption, feature names,
- * bitmaps, the unknown ones in their order, end, backing file name. Source: qemu-img 7.2's own headers.
+ * stays as it is.
  */
 export class HeaderState {
   /** The fixed fields, `header_length` bytes. */
   private fields: Uint8Array;
-  private extensions: Extension[];
+  private extensions: HeaderExtension[];
   private backingName: Uint8Array | null;
 
   /** `bytes`: the start of the image, as `parseHeader` wants it and has accepted. */
@@ -57,7 +49,10 @@ export class HeaderState {
       const type = u32be(bytes, at);
       const length = u32be(bytes, at + 4);
       if (type === EXTENSION.end) break;
-      this.extensions.push({ type, data: bytes.slice(at + 8, at + 8 + length) });
+      const data = bytes.slice(at + 8, at + 8 + length);
+      // Of those that are known, the last one counts.
+      if (isKnown(type)) this.replace(type, data);
+      else this.extensions.push({ type, data });
       at += 8 + Math.ceil(length / 8) * 8;
     }
   }
@@ -167,48 +162,17 @@ export class HeaderState {
   render(clusterSize: number): Uint8Array {
     this.widen();
     const v3 = this.version >= 3;
-    const f = this.fields.slice();
-    if (v3) putU32be(f, H.headerLength, f.length);
-    const parts: Uint8Array[] = [f];
-    let length = f.length;
-    const add = (e: Extension) => {
-      const b = new Uint8Array(8 + Math.ceil(e.data.length / 8) * 8);
-      putU32be(b, 0, e.type);
-      putU32be(b, 4, e.data.length);
-      b.set(e.data, 8);
-      parts.push(b);
-      length += b.length;
-    };
-    const of = (type: number) => this.extensions.find((e) => e.type === type);
-    const known = [EXTENSION.backingFormat, EXTENSION.dataFile, EXTENSION.crypto] as number[];
-    for (const type of known) {
-      const e = of(type);
-      if (e !== undefined) add(e);
-    }
-    const old = of(EXTENSION.features);
-    if (v3 && clusterSize > 4096) add({ type: EXTENSION.features, data: featureNames(old?.data) });
-    known.push(EXTENSION.features, EXTENSION.bitmaps);
-    const bitmaps = of(EXTENSION.bitmaps);
-    if (bitmaps !== undefined) add(bitmaps);
-    for (const e of this.extensions) if (!known.includes(e.type)) add(e);
-    add({ type: EXTENSION.end, data: new Uint8Array(0) });
-    putU64be(f, H.backingOffset, this.backingName === null ? 0 : length);
-    putU32be(f, H.backingLength, this.backingName === null ? 0 : this.backingName.length);
-    if (this.backingName !== null) {
-      parts.push(this.backingName);
-      length += this.backingName.length;
-    }
-    if (length > clusterSize)
+    const fields = this.fields.slice();
+    if (v3) putU32be(fields, H.headerLength, fields.length);
+    const old = this.extensions.find((e) => e.type === EXTENSION.features);
+    const extensions = this.extensions.filter((e) => e.type !== EXTENSION.features);
+    if (hasFeatureNames(this.version, clusterSize)) extensions.push(featureNames(old?.data));
+    const out = joinHeader(fields, extensions, this.backingName);
+    if (out.length > clusterSize)
       throw new IoError(
         "ENOSPC",
-        `qcow2 header: ${length} bytes do not fit into a cluster of ${clusterSize}`,
+        `qcow2 header: ${out.length} bytes do not fit into a cluster of ${clusterSize}`,
       );
-    const out = new Uint8Array(length);
-    let at = 0;
-    for (const p of parts) {
-      out.set(p, at);
-      at += p.length;
-    }
     return out;
   }
 
@@ -218,23 +182,4 @@ export class HeaderState {
     b.set(this.render(clusterSize));
     return parseHeader(b);
   }
-}
-
-/** The rows qemu writes, then those of `old` that name other bits. */
-function featureNames(old: Uint8Array | undefined): Uint8Array {
-  const rows: Uint8Array[] = FEATURE_NAMES.map(([kind, bit, name]) => {
-    const row = new Uint8Array(FEATURE_ROW);
-    row[0] = kind;
-    row[1] = bit;
-    row.set(new TextEncoder().encode(name), 2);
-    return row;
-  });
-  if (old !== undefined)
-    for (let p = 0; p + FEATURE_ROW <= old.length; p += FEATURE_ROW)
-      if (!rows.some((r) => r[0] === old[p] && r[1] === old[p + 1])) rows.push(old.slice(p, p + FEATURE_ROW));
-  const out = new Uint8Array(rows.length * FEATURE_ROW);
-  rows.forEach((r, i) => {
-    out.set(r, i * FEATURE_ROW);
-  });
-  return out;
 }

@@ -1,12 +1,10 @@
-import { putU16be, putU32be, putU64be, u16be, u32be, u64be } from "../../../bytes/endian.ts";
+import { putU32be, putU64be, u32be, u64be } from "../../../bytes/endian.ts";
 import { FormatError } from "../../../errors.ts";
-import { LIMIT, SNAPSHOT } from "../layout.ts";
+import { LIMIT, SNAPSHOT, SNAPSHOT_EXTRA } from "../layout.ts";
+import { entryBytes, entryLengths, joinEntries, PieceReader, wholeExtra } from "../snapshot-entry.ts";
 import type { ImageFile } from "./image-file.ts";
 
 const STRUCTURE = "qcow2 snapshot table";
-const PIECE = 65536;
-/** Extra data that qemu writes: state size, disk size, instruction count. */
-const EXTRA = 24;
 
 /** A snapshot as the table has it. Sizes and offsets in bytes. */
 export interface SnapshotEntry {
@@ -41,46 +39,34 @@ export function parseSnapshots(
   diskSize: number,
 ): SnapshotTable {
   const list: SnapshotEntry[] = [];
-  let buffer = new Uint8Array(0);
-  let base = offset;
-  let at = offset;
-  const bytes = (from: number, length: number): Uint8Array => {
-    if (from + length > file.size) throw new FormatError(STRUCTURE, from, "lies beyond the end of the file");
-    if (from < base || from + length > base + buffer.length) {
-      buffer = new Uint8Array(Math.max(PIECE, length));
-      base = from;
-      file.read(buffer, from);
-    }
-    return buffer.slice(from - base, from - base + length);
+  const reader = new PieceReader((into, at) => file.read(into, at));
+  const bytes = (at: number, length: number): Uint8Array => {
+    if (at + length > file.size) throw new FormatError(STRUCTURE, at, "lies beyond the end of the file");
+    return reader.bytes(at, length);
   };
+  let at = offset;
   for (let i = 0; i < count; i++) {
     at = Math.ceil(at / 8) * 8;
     const fixed = bytes(at, SNAPSHOT.fixed);
-    const extraLength = u32be(fixed, SNAPSHOT.extraLength);
-    if (extraLength > LIMIT.snapshotExtra)
-      throw new FormatError(STRUCTURE, at, `${extraLength} bytes of extra data`);
+    const lengths = entryLengths(fixed);
+    if (lengths.extra > LIMIT.snapshotExtra)
+      throw new FormatError(STRUCTURE, at, `${lengths.extra} bytes of extra data`);
     const l1Entries = u32be(fixed, SNAPSHOT.l1Entries);
     if (l1Entries * 8 > LIMIT.l1) throw new FormatError(STRUCTURE, at, `L1 table of ${l1Entries} entries`);
-    const stored = bytes(at + SNAPSHOT.fixed, extraLength);
-    const extra = new Uint8Array(Math.max(EXTRA, extraLength));
-    extra.set(stored);
-    if (extraLength < 8) putU64be(extra, 0, u32be(fixed, SNAPSHOT.vmStateSize32));
-    if (extraLength < 16) putU64be(extra, 8, diskSize);
-    // No instruction count.
-    if (extraLength < 24) extra.fill(0xff, 16, 24);
-    const idLength = u16be(fixed, SNAPSHOT.idLength);
-    const nameLength = u16be(fixed, SNAPSHOT.nameLength);
-    const texts = bytes(at + SNAPSHOT.fixed + extraLength, idLength + nameLength);
+    at += SNAPSHOT.fixed;
+    const extra = wholeExtra(fixed, bytes(at, lengths.extra), diskSize);
+    at += lengths.extra;
+    const texts = bytes(at, lengths.id + lengths.name);
+    at += texts.length;
     list.push({
-      id: texts.subarray(0, idLength),
-      name: texts.subarray(idLength),
+      id: texts.subarray(0, lengths.id),
+      name: texts.subarray(lengths.id),
       l1Offset: u64be(fixed, SNAPSHOT.l1Offset),
       l1Entries,
-      diskSize: u64be(extra, 8),
+      diskSize: u64be(extra, SNAPSHOT_EXTRA.diskSize),
       fixed,
       extra,
     });
-    at += SNAPSHOT.fixed + extraLength + idLength + nameLength;
     if (at - offset > LIMIT.snapshotTable) throw new FormatError(STRUCTURE, at, "too large");
   }
   return { list, size: at - offset };
@@ -98,29 +84,20 @@ export function newSnapshot(
   const fixed = new Uint8Array(SNAPSHOT.fixed);
   putU32be(fixed, SNAPSHOT.seconds, time.seconds);
   putU32be(fixed, SNAPSHOT.nanoseconds, time.nanoseconds);
-  const extra = new Uint8Array(EXTRA);
-  putU64be(extra, 8, diskSize);
+  const extra = wholeExtra(fixed, new Uint8Array(0), diskSize);
+  // Machines that count instructions have executed none.
+  extra.fill(0, SNAPSHOT_EXTRA.icount);
   return { id: new TextEncoder().encode(id), name, l1Offset, l1Entries, diskSize, fixed, extra };
 }
 
 /** The table's bytes. */
 export function renderSnapshots(list: readonly SnapshotEntry[]): Uint8Array {
-  const lengthOf = (e: SnapshotEntry) => SNAPSHOT.fixed + e.extra.length + e.id.length + e.name.length;
-  const size = list.reduce((at, e) => Math.ceil(at / 8) * 8 + lengthOf(e), 0);
-  const b = new Uint8Array(size);
-  let at = 0;
-  for (const e of list) {
-    at = Math.ceil(at / 8) * 8;
-    b.set(e.fixed, at);
-    putU64be(b, at + SNAPSHOT.l1Offset, e.l1Offset);
-    putU32be(b, at + SNAPSHOT.l1Entries, e.l1Entries);
-    putU16be(b, at + SNAPSHOT.idLength, e.id.length);
-    putU16be(b, at + SNAPSHOT.nameLength, e.name.length);
-    putU32be(b, at + SNAPSHOT.extraLength, e.extra.length);
-    b.set(e.extra, at + SNAPSHOT.fixed);
-    b.set(e.id, at + SNAPSHOT.fixed + e.extra.length);
-    b.set(e.name, at + SNAPSHOT.fixed + e.extra.length + e.id.length);
-    at += lengthOf(e);
-  }
-  return b;
+  return joinEntries(
+    list.map((e) => {
+      const b = entryBytes(e.fixed, e.extra, e.id, e.name);
+      putU64be(b, SNAPSHOT.l1Offset, e.l1Offset);
+      putU32be(b, SNAPSHOT.l1Entries, e.l1Entries);
+      return b;
+    }),
+  );
 }

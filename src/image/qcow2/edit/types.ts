@@ -15,12 +15,6 @@ export interface EditorOptions {
   readonly report?: (line: string) => void;
 }
 
-/** A header extension: its type and its data, without padding. */
-export interface HeaderExtension {
-  readonly type: number;
-  readonly data: Uint8Array;
-}
-
 /** What `setHeader` can change. What is left out stays. */
 export interface HeaderChanges {
   /** 2 or 3. Version 2 drops everything that only version 3 has. */
