@@ -63,6 +63,35 @@ function wipe(from: usize, to: usize): u32 {
   return n;
 }
 
+/** "BadSecto" and "R\0": how a sector begins that could not be read. */
+const LOST: u64 = 0x6f74636553646142;
+const LOST_END: u16 = 0x0052;
+/** Question marks: what the rest of it holds. */
+const LOST_FILL: u64 = 0x3f3f3f3f3f3f3f3f;
+const STRIDE: u32 = 512;
+
+/** Whether 512 bytes hold nothing but the marker of a sector that could not be read, or the end of one. */
+function isLost(p: usize): bool {
+  const marked = load<u64>(p) == LOST;
+  if (marked) {
+    if (load<u16>(p, 8) != LOST_END) return false;
+    for (let i: usize = 10; i < 16; i++) if (load<u8>(p + i) != <u8>LOST_FILL) return false;
+  }
+  for (let i: usize = marked ? 16 : 0; i < STRIDE; i += 8) if (load<u64>(p + i) != LOST_FILL) return false;
+  return true;
+}
+
+/** Zeroes what is no record, from byte `from` of it on, but for sectors that say that they could not be read. */
+function wipeStray(p: usize, from: u32, size: u32): u32 {
+  let n: u32 = 0;
+  for (let at: u32 = 0; at < size; at += STRIDE) {
+    const end: u32 = min(at + STRIDE, size);
+    if (end - at == STRIDE && isLost(p + at)) continue;
+    if (end > from) n += wipe(p + max(at, from), p + end);
+  }
+  return n;
+}
+
 function wipeTimes(p: usize): void {
   store<u64>(p, EPOCH);
   store<u64>(p, EPOCH, 8);
@@ -182,7 +211,7 @@ export function ntfsWipeRecords(
     } else if (user) {
       if (magic == FILE) store<u32>(p, BAAD);
       const from: u32 = magic == FILE || magic == BAAD ? HEADER : 0;
-      add(counters, STRAY, wipe(p + from, p + recordSize));
+      add(counters, STRAY, wipeStray(p, from, recordSize));
     }
   }
 }

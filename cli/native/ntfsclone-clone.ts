@@ -5,6 +5,7 @@ import { AbortError, ImprintError, IoError } from "../../src/errors.ts";
 import { NtfsError } from "../../src/fs/ntfs/errors.ts";
 import type { NtfsVolume } from "../../src/fs/ntfs/volume.ts";
 import { type ImageGeometry, neededBytes, volumeEnd } from "../../src/image/ntfsclone/header.ts";
+import { ImagePlaces } from "../../src/image/ntfsclone/places.ts";
 import { saveImage } from "../../src/image/ntfsclone/writer.ts";
 import { withJob } from "../commands/job.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
@@ -71,7 +72,7 @@ async function write(
 ): Promise<void> {
   const taken = await scan(o, volume, say, job.signal, rescue);
   if (!o.metadata) return copy(o, path, volume, output, rescue, taken, say, job);
-  rescue?.source.startCopying();
+  rescue?.startCopying(o, false);
   const { writeMetadata } = await import("./ntfsclone-metadata.ts");
   await writeMetadata(o, volume, output, taken, say, job.signal);
 }
@@ -108,15 +109,21 @@ async function copy(
   // Native puts what nothing owns before all the rest of an image, which then cannot be restored to a pipe.
   const before = o.save && o.ignoreFsCheck && extra !== null ? [extra] : [];
   if (extra !== null && before.length === 0) used.blocks.union(extra);
-  if (rescue !== null && (o.save || !output.target.seekable)) rescue.source.startCopying();
+  if (rescue !== null && (o.save || !output.target.seekable))
+    rescue.startCopying(o, o.save && output.target.seekable);
   if (o.save) {
-    const size = await saveImage(source, [...before, used.blocks], geometry, target, {
+    const sets = [...before, used.blocks];
+    const size = await saveImage(source, sets, geometry, target, {
       onProgress(done) {
         if (job.signal?.aborted) throw new AbortError();
         lines?.update(done);
         writeback();
       },
     });
+    if (rescue !== null && output.target.seekable) {
+      const places = new ImagePlaces(sets, geometry);
+      await rescue.settle(o, job.signal, (bytes, at) => target.write(bytes, places.of(at)));
+    }
     await target.commit(size);
     return;
   }

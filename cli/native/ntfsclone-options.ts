@@ -60,6 +60,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "with --rescue: passes over what could not be read (default 0)",
   },
   {
+    key: "patience",
+    long: "patience",
+    arg: "SECONDS",
+    exact: true,
+    help: "with --rescue: seconds spent on one bad stretch before the rest of it is skipped (default 60 with -m and to pipes, else no limit)",
+  },
+  {
     key: "resume",
     long: "resume",
     exact: true,
@@ -89,6 +96,8 @@ export interface NtfscloneOptions {
   readonly force: number;
   readonly mapfile: string | null;
   readonly retries: number;
+  /** Milliseconds for a bad stretch; null: the default. */
+  readonly patience: number | null;
   readonly resume: boolean;
 }
 
@@ -174,10 +183,10 @@ function fsCheckOf(value: string | undefined): "strict" | "union" {
 function rescueOptions(
   values: Readonly<Record<string, string>>,
   has: (key: string) => boolean,
-): Pick<NtfscloneOptions, "mapfile" | "retries" | "resume"> {
+): Pick<NtfscloneOptions, "mapfile" | "retries" | "patience" | "resume"> {
   const mapfile = values["mapfile"] ?? null;
   const resume = has("resume");
-  for (const name of ["mapfile", "retries", "resume"])
+  for (const name of ["mapfile", "retries", "patience", "resume"])
     if (has(name) && !has("rescue")) throw refusal(`--${name} requires --rescue`);
   if (mapfile !== null && has("restore")) throw refusal("--mapfile is for volumes, not for images");
   if (resume && mapfile === null)
@@ -187,5 +196,13 @@ function rescueOptions(
   const retries = values["retries"];
   if (retries !== undefined && !/^\d{1,4}$/.test(retries))
     throw refusal(`--retries=${retries}: must be a number from 0 to 9999`);
-  return { mapfile, retries: Number(retries ?? 0), resume };
+  const patience = values["patience"];
+  if (patience !== undefined && !/^\d{1,6}(\.\d{1,3})?$/.test(patience))
+    throw refusal(`--patience=${patience}: must be a number of seconds`);
+  return {
+    mapfile,
+    retries: Number(retries ?? 0),
+    patience: patience === undefined ? null : Number(patience) * 1000,
+    resume,
+  };
 }

@@ -7,6 +7,7 @@ import { formatMapfile, parseMapfile } from "../../src/engine/rescue/mapfile.ts"
 import type { RescueSource } from "../../src/engine/rescue/rescue-source.ts";
 import { AbortError, IoError } from "../../src/errors.ts";
 import type { NtfsVolume } from "../../src/fs/ntfs/volume.ts";
+import { Pace } from "../../src/io/pace.ts";
 import type { Source } from "../../src/io/source.ts";
 import type { Target } from "../../src/io/target.ts";
 import { printable } from "../ui/format.ts";
@@ -16,6 +17,9 @@ import { errorName, refusal, refusalOf, type Say, systemRefusal } from "./ntfscl
 
 /** Milliseconds between two map files. */
 const SAVE_EVERY = 5000;
+
+/** Milliseconds for a bad stretch where what is written stays as it is; see --patience. */
+const PATIENCE = 60_000;
 
 /** Files that are named at the end, and paths of each. */
 const MOST_FILES = 1000;
@@ -34,7 +38,7 @@ export class Rescue {
 
   /** Prepares the source of a volume. Throws Refusal for a map file that makes no sense. */
   static async ofVolume(base: Source, o: NtfscloneOptions, say: Say): Promise<Rescue> {
-    const { source, notes } = await openNtfsRescue(base, { ...options(base, o, say), defer: defers(o) });
+    const { source, notes } = await openNtfsRescue(base, options(base, o, say));
     for (const note of notes) say(`${note}\n`);
     return new Rescue(source, o.mapfile);
   }
@@ -50,6 +54,8 @@ export class Rescue {
     if (ranges.length === 0) return;
     const bytes = ranges.reduce((n, [from, to]) => n + to - from, 0);
     const places = ranges.length === 1 ? "1 place" : `${ranges.length} places`;
+    for (const [from, to] of this.source.skippedRanges())
+      say(`WARNING: Read errors took too long: skipped ${to - from} bytes at ${from}, lost data.\n`);
     say(`Lost: ${bytes} bytes in ${places}. Files that lie there:\n`);
     const files = await volume.filesOn(ranges);
     for (const f of files.slice(0, MOST_FILES)) {
@@ -74,12 +80,31 @@ export class Rescue {
     }
   }
 
+  /** Prepares for copying front to back, and with `later` for putting what is skipped into its place afterwards. */
+  startCopying(o: NtfscloneOptions, later: boolean): void {
+    const patience = o.patience ?? (later ? null : PATIENCE);
+    this.source.startCopying({ defer: later, ...(patience === null ? {} : { patience }) });
+  }
+
+  /** Reads again what was left for later; `write` gets what can be read. */
+  async settle(
+    o: NtfscloneOptions,
+    signal: AbortSignal | undefined,
+    write: (bytes: Uint8Array, at: number) => void | Promise<void>,
+  ): Promise<void> {
+    const pace = new Pace(() => {
+      if (signal?.aborted) throw new AbortError();
+    });
+    await this.source.settle(write, o.retries, () => pace.step());
+  }
+
   /** Clones to a target that can be written out of order: what reads well first. */
   async clone(job: RescueCopy): Promise<void> {
     await rescueClone(this.source, job.target, job.blocks, {
       blockSize: job.clusterSize,
       size: job.size,
       retries: job.options.retries,
+      ...(job.options.patience === null ? {} : { patience: job.options.patience }),
       resume: job.options.resume,
       checkpoint: () => {
         if (performance.now() - this.saved >= SAVE_EVERY) this.save(job.target);
@@ -105,11 +130,6 @@ export interface RescueCopy {
   /** Called with the clusters done so far. */
   readonly onProgress: (clusters: number) => void;
   readonly change: ((bytes: Uint8Array, at: number) => void) | null;
-}
-
-/** True where the target is written out of order: a clone to a file or device. */
-export function defers(o: NtfscloneOptions): boolean {
-  return o.rescue && !o.save && !o.metadata && !o.restore && o.output !== "-";
 }
 
 function options(base: Source, o: NtfscloneOptions, say: Say) {

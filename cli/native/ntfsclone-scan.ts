@@ -58,18 +58,29 @@ export async function scan(
   }
   let accounts = "Accounting clusters ...\n";
   say(accounts);
-  const difference = await compareBitmap(volume, used).catch((error: unknown) => {
-    if (rescue?.lostMetadata !== true || !(error instanceof NtfsError)) throw volumeRefusal(error);
-    say(`WARNING: $Bitmap cannot be used: ${printable(error.message)}\n`);
-    return null;
-  });
+  const parts =
+    rescue === null ? volume : { source: rescue.source.strict, boot: volume.boot, mft: volume.mft };
+  const difference = await compareBitmap(parts, used, { survive: rescue !== null }).catch(
+    (error: unknown) => {
+      if (rescue?.lostMetadata !== true || !(error instanceof NtfsError)) throw volumeRefusal(error);
+      say(`WARNING: $Bitmap cannot be used: ${printable(error.message)}\n`);
+      return null;
+    },
+  );
   if (difference === null) {
     // Nobody knows what belongs to files whose records were lost.
     const all = new BlockSet(volume.boot.clusters);
     all.add(0, all.limit);
     return { used, extra: o.metadata ? null : all, count: dropBad(used), accounts: "" };
   }
-  if (difference.total === 0) return { used, extra: null, count: dropBad(used), accounts: "" };
+  if (difference.unknown > 0)
+    say(
+      `WARNING: A part of $Bitmap cannot be read: ${difference.unknown} clusters that it describes are taken as in use.\n`,
+    );
+  if (difference.total === 0) {
+    const extra = difference.unknown === 0 || o.metadata ? null : difference.extra;
+    return { used, extra, count: dropBad(used), accounts: "" };
+  }
   // Files whose records were lost cannot account for their clusters.
   const lost = rescue?.lostMetadata === true;
   const strict = !o.ignoreFsCheck && o.fsCheck === "strict" && !lost;

@@ -157,19 +157,56 @@ test("to standard output, and as metadata", async (t) => {
       t.is(warnings(m).length, f.granularity > 512 ? 16 : 2);
       t.is(fileDifference(theirs, mine), null);
     });
-    const record = p.mft + p.resident * 1024;
-    await withReadErrors(image, [sector(record)], dir, async (f) => {
-      const [theirs, mine] = [join(dir, "native.m"), join(dir, "ours.m")];
-      const args = ["--rescue", ...(f.granularity > 1 ? ["--ignore-fs-check"] : []), "-m", "-s", "-o"];
-      const n = await native(f, ...args, theirs);
-      const m = await ours(f, ...args, mine);
-      t.is(n.code, 0);
-      t.is(m.code, 0, m.stderr);
-      t.deepEqual(warnings(m), [...new Set(warnings(n))]);
-      t.is(readFileSync(mine).length, readFileSync(theirs).length);
-    });
   });
 });
+
+test("as metadata: as native, but for the rest of a record of which a sector is lost, which is wiped too", async (t) => {
+  await withVolume(async ({ dir, image, places: p }) => {
+    const record = p.mft + p.resident * 1024;
+    const [theirs, mine] = [join(dir, "native.m"), join(dir, "ours.m")];
+    for (const at of [record, record + 512, p.index, p.log]) {
+      await withReadErrors(image, [sector(at)], dir, async (f) => {
+        const args = ["--rescue", ...(f.granularity > 1 ? ["--ignore-fs-check"] : []), "-m", "-s", "-o"];
+        const n = await native(f, ...args, theirs);
+        const m = await ours(f, ...args, mine);
+        t.is(n.code, 0);
+        t.is(m.code, 0, m.stderr);
+        t.deepEqual(warnings(m), [...new Set(warnings(n))]);
+        const [want, got] = [readFileSync(theirs), readFileSync(mine)];
+        t.is(got.length, want.length);
+        const lost = at < record || at >= record + 1024 || f.granularity > 1 ? [] : [record];
+        for (const r of lost) {
+          // The lost sector says so in both; of the other one native keeps all, and it may hold a file's contents.
+          const from = imagePlace(got, r);
+          const other = at === r ? 512 : 0;
+          t.is(got.toString("latin1", from + 512 - other, from + 522 - other), "BadSectoR\0");
+          const wiped = got.subarray(from + other + (other === 0 ? 48 : 0), from + other + 512);
+          t.true(wiped.every((byte) => byte === 0));
+          want.copy(got, from + other, from + other, from + other + 512);
+        }
+        if (f.granularity === 1) t.true(got.equals(want), `sector at ${at}`);
+      });
+      rmSync(theirs);
+      rmSync(mine);
+    }
+  });
+});
+
+/** Where byte `at` of the volume is in an image. */
+function imagePlace(image: Buffer, at: number): number {
+  const size = image.readUInt32LE(18);
+  for (let i = 56, lcn = 0; i < image.length; ) {
+    if (image[i] === 0) {
+      lcn += Number(image.readBigInt64LE(i + 1));
+      i += 9;
+    } else {
+      if (lcn === Math.floor(at / size)) return i + 1 + (at % size);
+      i += 1 + size;
+      lcn++;
+    }
+  }
+  throw new Error(`byte ${at} is not in the image`);
+}
 
 test("what native cannot open or refuses is cloned: boot sector, file table, mirror, $Bitmap, $UpCase", async (t) => {
   await withVolume(async ({ dir, image, places: p }) => {

@@ -15,6 +15,8 @@ export interface RescueCloneOptions {
   readonly size: number;
   /** Passes over what could not be read. */
   readonly retries: number;
+  /** Milliseconds that a bad stretch may take in one of these passes. Default: no limit. */
+  readonly patience?: number;
   /** The target holds what the source's domain map says is finished: leave that out. */
   readonly resume?: boolean;
   /** May change bytes before they are written. */
@@ -37,7 +39,11 @@ export async function rescueClone(
   options: RescueCloneOptions,
 ): Promise<void> {
   const { blockSize, size, onProgress, change } = options;
-  source.startCopying(options.resume);
+  source.startCopying({
+    defer: true,
+    resume: options.resume === true,
+    ...(options.patience === undefined ? {} : { patience: options.patience }),
+  });
   const most = Math.max(Math.floor(PIECE_BYTES / blockSize), 1) * blockSize;
   const buffer = new Uint8Array(most);
   const list = new ExtentList();

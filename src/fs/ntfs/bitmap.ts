@@ -1,3 +1,4 @@
+import { IoError } from "../../errors.ts";
 import { NtfsError } from "./errors.ts";
 import { type NtfsParts, readInode } from "./inode.ts";
 import { AT, FILE_BITMAP } from "./layout.ts";
@@ -31,17 +32,41 @@ export function bitmapBytes(parts: NtfsParts, stream: Stream): number {
   return Math.min(stream.size, Math.ceil((clusters + 1) / 8));
 }
 
-/** Hands over $Bitmap's first `length` bytes, a piece at a time in `buffer`; `bytes` holds until `use` returns. */
+/** Bytes of $Bitmap that are lost together where they cannot be read. */
+const SECTOR = 512;
+
+/**
+ * Hands over $Bitmap's first `length` bytes, a piece at a time in `buffer`; `bytes` holds until `use` returns. With `onLost` what
+ * cannot be read (EIO) has all bits set, and `onLost` is told which bytes these are, before `use` gets them.
+ */
 export async function eachBitmapPiece(
   stream: Stream,
   length: number,
   use: (bytes: Uint8Array, at: number) => void,
   buffer: Uint8Array = new Uint8Array(Math.min(BITMAP_PIECE, length)),
+  onLost?: (from: number, to: number) => unknown,
 ): Promise<void> {
   for (let at = 0; at < length; at += buffer.length) {
     const piece = buffer.subarray(0, Math.min(buffer.length, length - at));
-    const r = stream.read(piece, at);
-    if (r instanceof Promise) await r;
+    if (!(await reads(stream, piece, at, onLost !== undefined)))
+      for (let i = 0; i < piece.length; i += SECTOR) {
+        const sector = piece.subarray(i, i + SECTOR);
+        if (await reads(stream, sector, at + i, true)) continue;
+        sector.fill(0xff);
+        onLost?.(at + i, at + i + sector.length);
+      }
     use(piece, at);
+  }
+}
+
+/** False for a read error, where that is to be survived. */
+async function reads(stream: Stream, into: Uint8Array, at: number, survive: boolean): Promise<boolean> {
+  try {
+    const r = stream.read(into, at);
+    if (r instanceof Promise) await r;
+    return true;
+  } catch (error) {
+    if (survive && error instanceof IoError && error.code === "EIO") return false;
+    throw error;
   }
 }

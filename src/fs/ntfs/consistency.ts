@@ -24,13 +24,24 @@ export interface BitmapDifference {
   readonly total: number;
   /** The first ten, ascending. */
   readonly first: readonly Mismatch[];
+  /** Clusters nothing owns of which $Bitmap's mark cannot be read. In `extra` too, but no mismatches. */
+  readonly unknown: number;
+}
+
+export interface CompareOptions {
+  /** Where $Bitmap has read errors, its marks count as set; else they are thrown. */
+  readonly survive?: boolean;
 }
 
 /**
  * Compares $Bitmap with the clusters in use (before bad ones are dropped), as native does. Bits from the volume's end to the
  * end of their byte must be set. Throws NTFS_BITMAP_TOO_SMALL, NtfsError for a $Bitmap that cannot be read, IoError.
  */
-export async function compareBitmap(parts: NtfsParts, used: InUse): Promise<BitmapDifference> {
+export async function compareBitmap(
+  parts: NtfsParts,
+  used: InUse,
+  options: CompareOptions = {},
+): Promise<BitmapDifference> {
   const stream = await openBitmap(parts);
   const bytes = bitmapBytes(parts, stream);
   const limit = parts.boot.clusters + 1;
@@ -38,7 +49,14 @@ export async function compareBitmap(parts: NtfsParts, used: InUse): Promise<Bitm
   const first: Mismatch[] = [];
   let missing = 0;
   let total = 0;
+  let unknown = 0;
+  /** Bytes of $Bitmap that cannot be read. */
+  const lost = new BlockSet(bytes);
   const note = (cluster: number, kind: "extra" | "missing") => {
+    if (lost.has(Math.floor(cluster / 8))) {
+      if (kind === "extra" && cluster < limit) unknown += extra.add(cluster);
+      return;
+    }
     if (first.length < MOST_NAMED) first.push({ cluster, kind });
     total++;
     if (kind === "missing") missing++;
@@ -67,12 +85,13 @@ export async function compareBitmap(parts: NtfsParts, used: InUse): Promise<Bitm
         }
       },
       slot.bytes,
+      options.survive === true ? (from, to) => lost.add(from, to) : undefined,
     );
   } finally {
     kernel.give(mine);
     kernel.give(slot);
   }
-  return { extra, missing, total, first };
+  return { extra, missing, total, first, unknown };
 }
 
 /** The lines native prints of a difference; empty where there is none. */

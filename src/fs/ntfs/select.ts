@@ -1,5 +1,6 @@
 import { BlockSet } from "../../bytes/block-set.ts";
 import { ExtentList } from "../../bytes/extents.ts";
+import { IoError } from "../../errors.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import type { Role, Selection, SelectOptions } from "../volume.ts";
 import { BITMAP_PIECE, eachBitmapPiece, openBitmap } from "./bitmap.ts";
@@ -108,11 +109,12 @@ function restIsData(blocks: BlockSet, roles: Map<Role, BlockSet>): void {
   }
 }
 
-/** What $Bitmap marks besides. Where it cannot be read, what the files own has to do. */
+/** What $Bitmap marks besides, and what a part of it that cannot be read describes. Without $Bitmap, what the files own has to do. */
 async function addMarked(parts: NtfsParts, blocks: BlockSet, warnings: string[]): Promise<void> {
   const { clusters } = parts.boot;
   const kernel = Kernel.get();
   const slot = kernel.take(BITMAP_PIECE);
+  let lost = 0;
   try {
     const stream = await openBitmap(parts);
     const length = Math.min(stream.size, Math.ceil(clusters / 8));
@@ -132,9 +134,14 @@ async function addMarked(parts: NtfsParts, blocks: BlockSet, warnings: string[])
         }
       },
       slot.bytes,
+      (from, to) => {
+        lost += to - from;
+      },
     );
+    if (lost > 0)
+      warnings.push(`${lost} bytes of $Bitmap cannot be read: what they describe is taken as in use`);
   } catch (error) {
-    if (!(error instanceof NtfsError)) throw error;
+    if (!(error instanceof NtfsError || error instanceof IoError)) throw error;
     warnings.push(`$Bitmap cannot be read: ${error.message}`);
   } finally {
     kernel.give(slot);

@@ -91,7 +91,7 @@ async function clone(
   target = new MemoryTarget(),
 ) {
   const told: number[] = [];
-  const s = new RescueSource(base, { sectorSize: 512, defer: true, domain, onLost: (x) => told.push(x) });
+  const s = new RescueSource(base, { sectorSize: 512, domain, onLost: (x) => told.push(x) });
   const blocks = new BlockSet(Math.ceil(SIZE / 4096));
   blocks.add(0, blocks.limit);
   await rescueClone(s, target, blocks, { blockSize: 4096, size: SIZE, retries, resume });
@@ -174,4 +174,83 @@ test("copies found elsewhere replace what cannot be read", async (t) => {
   const want = base.bytes.slice(512, 512 + 4096);
   want.fill(7, 512, 1536);
   t.true(Buffer.from(want).equals(got));
+});
+
+test("front to back, a stretch that takes too long is skipped, but for what can be read before its end", async (t) => {
+  const [from, to] = [512 * 1000, 512 * 3000];
+  let clock = 0;
+  let failures = 0;
+  const base = new Failing((a, b) => {
+    if (!over(from, to)(a, b)) return false;
+    clock += 1000;
+    failures++;
+    return true;
+  });
+  const told: number[] = [];
+  const s = new RescueSource(base, { sectorSize: 512, now: () => clock, onLost: (x) => told.push(x) });
+  s.startCopying({ patience: 20_000 });
+  const got = new Uint8Array(SIZE);
+  for (let p = 0; p < SIZE; p += 524288) await s.read(got.subarray(p, p + 524288), p);
+  const want = base.bytes.slice();
+  for (let at = from; at < to; at += 512) want.set(lost(base.bytes.subarray(at, at + 512), 0, 512), at);
+  t.true(Buffer.from(want).equals(got), "nothing that can be read is lost");
+  t.true(failures < 40, `${failures} reads fail`);
+  t.true(told.length < 25);
+  t.deepEqual(s.lostRanges(), [[from, to]]);
+  const skipped = s.skippedRanges().reduce((n, [a, b]) => n + b - a, 0);
+  t.is(skipped + told.length * 512, to - from);
+  t.is(s.domain.bytes("*"), skipped);
+  // With all the time in the world every sector is tried.
+  failures = 0;
+  const patient = new RescueSource(base, { sectorSize: 512 });
+  patient.startCopying();
+  await patient.read(got, 0);
+  t.true(failures >= 2000);
+  t.deepEqual(patient.skippedRanges(), []);
+});
+
+test("a long stretch in which every other sector fails costs no more time", async (t) => {
+  const [from, to] = [512 * 1000, 512 * 5000];
+  let clock = 0;
+  const base = new Failing((a, b) => {
+    const bad = over(from, to)(a, b) && (b - a > 512 || (a / 512) % 2 === 0);
+    if (bad) clock += 1000;
+    return bad;
+  });
+  const s = new RescueSource(base, { sectorSize: 512, now: () => clock });
+  s.startCopying({ patience: 20_000 });
+  const got = new Uint8Array(SIZE);
+  for (let p = 0; p < SIZE; p += 524288) await s.read(got.subarray(p, p + 524288), p);
+  t.true(clock < 100_000, `${clock}`);
+  t.true(Buffer.from(base.bytes.subarray(0, from)).equals(got.subarray(0, from)));
+  const end = to + 65536;
+  t.true(Buffer.from(base.bytes.subarray(end)).equals(got.subarray(end)));
+});
+
+test("what was left for later is left out for good where it takes too long", async (t) => {
+  const [from, to] = [512 * 1000, 512 * 3000];
+  let clock = 0;
+  const base = new Failing((a, b) => {
+    if (over(from, to)(a, b)) clock += 1000;
+    return over(from, to)(a, b);
+  });
+  const s = new RescueSource(base, { sectorSize: 512, now: () => clock });
+  s.startCopying({ defer: true, patience: 20_000 });
+  await s.read(new Uint8Array(SIZE), 0);
+  clock = 0;
+  await s.settle(
+    () => {},
+    0,
+    () => {},
+  );
+  t.true(clock <= 40_000, `${clock}`);
+  t.true(s.domain.bytes("*") > 900_000);
+});
+
+test("read strictly, what is lost is an error again", async (t) => {
+  const s = new RescueSource(new Failing(over(1024, 1025)), { sectorSize: 512 });
+  const { strict } = s;
+  t.is(await strict.read(new Uint8Array(512), 512), 512);
+  await t.throwsAsync(async () => strict.read(new Uint8Array(1024), 512), { code: "EIO" });
+  t.is(await strict.read(new Uint8Array(512), 1536), 512);
 });
