@@ -4,7 +4,7 @@
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
-packages=(e2fsprogs btrfs-progs xfsprogs ntfs-3g ocfs2-tools qemu-utils zstd bzip2 chromium gcc libc6-dev psmisc)
+packages=(e2fsprogs btrfs-progs xfsprogs ntfs-3g ocfs2-tools qemu-utils zstd bzip2 chromium gcc libc6-dev psmisc fdisk)
 tools=(
   e2image mke2fs debugfs tune2fs resize2fs e2fsck dumpe2fs # e2fsprogs
   mkfs.btrfs btrfs-image                                   # btrfs-progs
@@ -13,8 +13,9 @@ tools=(
   o2image mkfs.ocfs2                                       # ocfs2-tools
   qemu-img                                                 # qemu-utils
   zstd bzip2 chromium
-  cc    # gcc: the library that makes reads fail
-  fuser # psmisc
+  cc     # gcc: the library that makes reads fail
+  fuser  # psmisc
+  sfdisk # fdisk
 )
 missing=()
 for tool in "${tools[@]}"; do command -v "$tool" >/dev/null || missing+=("$tool"); done

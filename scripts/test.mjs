@@ -38,6 +38,8 @@ function tests() {
   console.log("> tests");
   const child = spawn(process.execPath, ["node_modules/ava/entrypoints/cli.mjs", "--tap", ...files], {
     stdio: ["ignore", "pipe", "inherit"],
+    // After a full build, the command line is tested as it is shipped.
+    env: { ...process.env, ...(flag("--no-build") ? {} : { IMPRINT_TEST_CLI: "dist/cli/main.js" }) },
   });
   let showing = false;
   let reported = 0;

@@ -263,6 +263,8 @@ async function halfMoved(dir: string): Promise<{ args: string[]; wanted: Buffer 
   await must(process.execPath, [cli, "e2image", ...args], { cwd: dir });
   const wanted = readFileSync(join(dir, "disk"));
   for (let delay = 60; ; delay = delay > 200 ? 5 : delay * 1.3) {
+    // Nothing may be left of an attempt that was killed too early.
+    for (const name of [JOURNAL, `${JOURNAL}.lock`]) rmSync(join(dir, name), { force: true });
     copyFileSync(volume, join(dir, "disk"));
     await killed(dir, args, delay);
     // Well under way, and not at its end.

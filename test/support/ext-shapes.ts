@@ -1,6 +1,5 @@
 // The ext shape corpus: one recipe for every way an ext2/3/4 volume may be laid out, built with the native tools.
 // Recipes that need the kernel's own allocator mount a loop device (root); IMPRINT_NO_MOUNT=1 leaves those out.
-import { createHash } from "node:crypto";
 import {
   appendFileSync,
   closeSync,
@@ -8,22 +7,17 @@ import {
   ftruncateSync,
   linkSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
-  readFileSync,
   renameSync,
-  rmSync,
-  statSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { VolumeCache } from "./built-once.ts";
 import { fillTree, fixTimes, noise, random, sparseFile, type TreeOptions } from "./ext-tree.ts";
-import { limiter, must, run } from "./native.ts";
+import { must } from "./run.ts";
 
 /** One volume of the corpus. */
 export interface Shape {
@@ -634,41 +628,9 @@ export function shapeNamed(name: string): Shape {
   return s;
 }
 
-const here = dirname(fileURLToPath(import.meta.url));
-const recipeHash = createHash("sha256")
-  .update(readFileSync(join(here, "ext-shapes.js")))
-  .update(readFileSync(join(here, "ext-tree.js")))
-  .digest("hex")
-  .slice(0, 16);
-
-/** Where built volumes are kept between test files and runs; a changed recipe gets a new folder. */
-export const shapeCache: string = join(tmpdir(), `imprint-shapes-${recipeHash}`);
-
-const building = limiter(2);
-const built = new Map<string, Promise<string>>();
+const cache = new VolumeCache("shapes", ["ext-shapes.js", "ext-tree.js"], 70 * MIB);
 
 /** Path of a shape's volume, built at most once on this machine. Read only: copy it before changing it. */
 export function shapeImage(s: Shape): Promise<string> {
-  let image = built.get(s.name);
-  if (!image) built.set(s.name, (image = building(() => fetchOrBuild(s))));
-  return image;
-}
-
-async function fetchOrBuild(s: Shape): Promise<string> {
-  const path = join(shapeCache, `${s.name}.img`);
-  if (existsSync(path)) return path;
-  mkdirSync(shapeCache, { recursive: true });
-  const dir = mkdtempSync(join(shapeCache, `.${s.name}-`));
-  try {
-    const image = await s.build(dir);
-    await must("cp", ["--sparse=always", image, `${image}.sparse`]);
-    if (statSync(image).size > 70 * MIB) throw new Error(`${s.name} is larger than the corpus allows`);
-    renameSync(`${image}.sparse`, path);
-    return path;
-  } catch (e) {
-    throw new Error(`shape ${s.name} could not be built: ${(e as Error).message}`, { cause: e });
-  } finally {
-    await run("umount", [join(dir, "mnt")]);
-    rmSync(dir, { recursive: true, force: true });
-  }
+  return cache.volume(s.name, (dir) => s.build(dir));
 }

@@ -1,31 +1,24 @@
 // The NTFS shape corpus: one recipe for every way a volume may be laid out, built with mkntfs, ntfs-3g mounts (FUSE) and
 // patches for what neither makes. Every file's contents hold MARK, so that a search finds what is left of them.
-import { createHash } from "node:crypto";
 import {
   appendFileSync,
   closeSync,
-  existsSync,
   ftruncateSync,
   linkSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
-  readFileSync,
-  renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { VolumeCache } from "./built-once.ts";
 import { noise, random } from "./ext-tree.ts";
-import { limiter, must, run } from "./native.ts";
 import { find, type NtfsPatch, patchNtfs } from "./ntfs-patch.ts";
+import { must, run } from "./run.ts";
 import { setXattr } from "./xattr.ts";
 
 /** Occurs in every user file's contents, every few bytes, and nowhere else. */
@@ -519,40 +512,9 @@ export function ntfsShapeNamed(name: string): NtfsShape {
   return s;
 }
 
-const here = dirname(fileURLToPath(import.meta.url));
-const recipeHash = ["ntfs-shapes.js", "ntfs-patch.js", "ext-tree.js"]
-  .reduce((h, name) => h.update(readFileSync(join(here, name))), createHash("sha256"))
-  .digest("hex")
-  .slice(0, 16);
-
-/** Where built volumes are kept between test files and runs; a changed recipe gets a new folder. */
-export const ntfsShapeCache: string = join(tmpdir(), `imprint-ntfs-shapes-${recipeHash}`);
-
-const building = limiter(2);
-const built = new Map<string, Promise<string>>();
+const cache = new VolumeCache("ntfs-shapes", ["ntfs-shapes.js", "ntfs-patch.js", "ext-tree.js"], 200 * MIB);
 
 /** Path of a shape's volume, built at most once on this machine. Read only: copy it before changing it. */
 export function ntfsShapeImage(s: NtfsShape): Promise<string> {
-  let image = built.get(s.name);
-  if (!image) built.set(s.name, (image = building(() => fetchOrBuild(s))));
-  return image;
-}
-
-async function fetchOrBuild(s: NtfsShape): Promise<string> {
-  const path = join(ntfsShapeCache, `${s.name}.img`);
-  if (existsSync(path)) return path;
-  mkdirSync(ntfsShapeCache, { recursive: true });
-  const dir = mkdtempSync(join(ntfsShapeCache, `.${s.name}-`));
-  try {
-    const image = await s.build(dir);
-    if (statSync(image).size > 200 * MIB) throw new Error(`${s.name} is larger than the corpus allows`);
-    await must("cp", ["--sparse=always", image, `${image}.sparse`]);
-    renameSync(`${image}.sparse`, path);
-    return path;
-  } catch (e) {
-    throw new Error(`shape ${s.name} could not be built: ${(e as Error).message}`, { cause: e });
-  } finally {
-    await run("umount", [join(dir, "mnt")]);
-    rmSync(dir, { recursive: true, force: true });
-  }
+  return cache.volume(s.name, (dir) => s.build(dir));
 }
