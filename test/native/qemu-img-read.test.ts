@@ -176,6 +176,8 @@ test.serial("usage, unknown words and files that do not open", async (t) => {
   const { dir } = first;
   writeFileSync(join(dir, "file with, comma"), "");
   copyFileSync(join(dir, "holes"), join(dir, "holes.copy"));
+  const below = 'json:{"driver":"qcow2","file.filename":"holes"}';
+  await nativeSaid(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below, "over-json"], dir);
   const vmdk = Buffer.alloc(65536);
   const wrong: string[] = [];
   for (const line of [
@@ -209,6 +211,34 @@ test.serial("usage, unknown words and files that do not open", async (t) => {
     "info --object secret,id=s0,data=abc holes",
     'info json:{"driver":"qcow2","file":{"driver":"file","filename":"holes"}}',
     'info json:{"file.filename":"holes"}',
+    `info json:{'driver':'qcow2','file':{'driver':'raw','file.filename':'holes'}}`,
+    'info json:{"driver":"raw","offset":512,"file":{"filename":"holes"}}',
+    'info json:{"driver":"raw","size":"1G","file":{"filename":"holes"}}',
+    'info json:{"driver":"qcow2","file":{"filename":"holes","foo":1}}',
+    'info json:{"driver":"raw","filename":"holes"}',
+    'info json:{"driver":"qcow2","file":"holes"}',
+    "info json:{}",
+    "info json:[1",
+    "info json:{foo}",
+    'info json:{"a":01}',
+    'info json:{"driver":"qcow2",}',
+    'info json:{"a":1}}',
+    "info --image-opts driver=qcow2,file.filename=holes,foo",
+    "info --image-opts driver=qcow2,backing.driver=raw,file.filename=over-raw",
+    "map --image-opts driver=qcow2,backing.driver=raw,backing.file.filename=holes,file.filename=over-raw",
+    'map --output=json json:{"driver":"qcow2","backing":null,"file":{"filename":"over-raw"}}',
+    "map over-json",
+    "compare over-json holes",
+    "info -f host_device holes",
+    "info :foo",
+    "info holes/x",
+    "info --object foo,id=x holes",
+    "info --object id=x holes",
+    "info --object secret,id=s1 holes",
+    "info --object secret,id=s1,data=x,foo=1 holes",
+    'info --object {"qom-type":"secret","id":"s1","data":"x"} holes',
+    "info --output=xml",
+    "map --output=xml holes holes",
     "map",
     "map -s x holes",
     "map -l -1 holes",

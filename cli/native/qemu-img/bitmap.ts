@@ -79,7 +79,6 @@ function parseArguments(args: readonly string[]): BitmapArguments {
     else if (key === "granularity") granularity = parseSize(value, "granularity");
     else actions.push({ verb: key as Verb, source: value });
   });
-  if (operands.length !== 2) throw new QemuError("Expecting filename and bitmap name");
   const has = (verb: Verb): boolean => actions.some((a) => a.verb === verb);
   if (actions.length === 0)
     throw new QemuError("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
@@ -87,6 +86,7 @@ function parseArguments(args: readonly string[]): BitmapArguments {
   if (sourceFormat !== null && sourceFile === null) throw new QemuError("-F only supported with -b");
   if (sourceFile !== null && !has("merge"))
     throw new QemuError("Merge bitmap source file only supported with --merge");
+  if (operands.length !== 2) throw new QemuError("Expecting filename and bitmap name");
   const [name, bitmap] = operands;
   return { name, bitmap, actions, granularity, format, imageOpts, sourceFile, sourceFormat };
 }

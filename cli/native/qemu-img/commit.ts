@@ -17,6 +17,8 @@ import { parseSize } from "./sizes.ts";
 
 /** What the command line of commit says. */
 interface CommitRequest {
+  /** The image, as it was named. */
+  readonly file: string;
   readonly base: string | null;
   /** The top keeps its data. */
   readonly keep: boolean;
@@ -65,7 +67,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   try {
     const image = await openEditable(operands[0], { format, imageOpts });
     try {
-      await commit(image, { base, keep, rate, progress: shown });
+      await commit(image, { file: operands[0], base, keep, rate, progress: shown });
     } finally {
       await image.close();
     }
@@ -77,7 +79,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
 }
 
 async function commit(image: Editable, request: CommitRequest): Promise<void> {
-  const { layer, layers } = findBase(image, request.base);
+  const { layer, layers } = findBase(image, request);
   const { progress, keep } = request;
   let top: ImageEditor | null = null;
   let base: OpenedBase | null = null;
@@ -109,7 +111,8 @@ async function commit(image: Editable, request: CommitRequest): Promise<void> {
 }
 
 /** The layer that takes the data, and the number of layers above it. */
-function findBase(image: Editable, name: string | null): { layer: Layer; layers: number } {
+function findBase(image: Editable, request: CommitRequest): { layer: Layer; layers: number } {
+  const name = request.base;
   if (name === null) {
     if (image.backing === null) throw new QemuError("Image does not have a backing file");
     return { layer: image.backing, layers: 1 };
@@ -123,7 +126,7 @@ function findBase(image: Editable, name: string | null): { layer: Layer; layers:
     named = layer.header?.backingFile ?? null;
     layers++;
   }
-  throw new QemuError(`Did not find '${name}' in the backing chain of '${image.name}'`);
+  throw new QemuError(`Did not find '${name}' in the backing chain of '${request.file}'`);
 }
 
 function realPath(path: string): string | null {

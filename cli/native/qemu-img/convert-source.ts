@@ -1,7 +1,8 @@
-import { fstatSync, statSync } from "node:fs";
+import { fstatSync } from "node:fs";
 import type { BitmapEntry } from "../../../src/image/qcow2/bitmaps.ts";
 import type { Snapshot } from "../../../src/image/qcow2/snapshots.ts";
 import { Concatenated } from "../../../src/io/concatenated.ts";
+import { statOf } from "../../../src/io/node/mounts.ts";
 import type { Source } from "../../../src/io/source.ts";
 import type { ConvertSettings, SnapshotChoice } from "./convert-options.ts";
 import { QemuError } from "./errors.ts";
@@ -90,7 +91,7 @@ export async function askForHoles(chain: OpenedChain): Promise<void> {
 /** "-" and what cannot be read at any offset is kept in a temporary file. */
 async function seekableName(name: string): Promise<string> {
   if (name !== "-") {
-    const st = statSync(name, { throwIfNoEntry: false });
+    const st = statOf(name);
     if (st === undefined || !(st.isFIFO() || (st.isCharacterDevice() && name.startsWith("/dev/std"))))
       return name;
     const { spooledPath } = await import("./convert-spool.ts");

@@ -1,7 +1,8 @@
-import { fstatSync, statSync } from "node:fs";
+import { fstatSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IoError, RefusedError } from "../../../src/errors.ts";
+import { statOf } from "../../../src/io/node/mounts.ts";
 import type { Target } from "../../../src/io/target.ts";
 import { errorText, QemuError } from "./errors.ts";
 import { type NewFile, openNewFile } from "./new-file.ts";
@@ -13,7 +14,7 @@ const STDOUT = new Set(["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]);
 export function isStream(name: string): boolean {
   if (name === "-") return true;
   if (STDOUT.has(name)) return !fstatSync(1).isBlockDevice();
-  const st = statSync(name, { throwIfNoEntry: false });
+  const st = statOf(name);
   return st !== undefined && (st.isFIFO() || st.isCharacterDevice() || st.isSocket());
 }
 

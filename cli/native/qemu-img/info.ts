@@ -32,7 +32,7 @@ interface ImageInfo {
 /** qemu-img info. */
 export async function run(_program: string, args: readonly string[]): Promise<number> {
   let format: string | null = null;
-  let output: "human" | "json" = "human";
+  let output = "human";
   let imageOpts = false;
   let share = false;
   let chain = false;
@@ -46,14 +46,15 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   ];
   const operands = parseCommand("info", args, specs, (key, value) => {
     if (key === "format") format = value;
-    else if (key === "output") output = outputKind(value);
+    else if (key === "output") output = value;
     else if (key === "image-opts") imageOpts = true;
     else if (key === "share") share = true;
     else if (key === "backing-chain") chain = true;
   });
   if (operands.length !== 1) throw new QemuUsageError("Expecting one image file name");
+  const kind = outputKind(output);
   const list = await collect(operands[0], { format, imageOpts, share }, chain);
-  if (output === "human") {
+  if (kind === "human") {
     print((await Promise.all(list.map(infoText))).join("\n"));
   } else {
     const images = await Promise.all(list.map(infoJson));

@@ -13,7 +13,7 @@ export async function mapLayers(layers: readonly Layer[]): Promise<MapLayer[]> {
 
 async function mapLayer(layer: Layer): Promise<MapLayer> {
   const { image, header, file } = layer;
-  if (image === null || header === null) return rawLayer(layer.disk, layer.name);
+  if (image === null || header === null) return rawLayer(layer.disk, layer.path);
   const data = header.external ? await image.openData() : file;
   const stored = fstatSync(file.fd).blocks * 512;
   const preallocated = await looksPreallocated(file, header, stored);
@@ -22,7 +22,7 @@ async function mapLayer(layer: Layer): Promise<MapLayer> {
     file: data.label,
     plain: header.cryptMethod === CRYPT.none,
     holes: preallocated ? data : null,
-    unopened: header.backingFile !== null && layer.backing === null,
+    unopened: layer.unopened,
     status: (at, end, run) => image.layerStatus(at, end, run),
     emptyUntil: (at, end) => image.emptyUntil(at, end),
   };

@@ -29,18 +29,19 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   ];
   const operands = parseCommand("map", args, specs, (key, value) => {
     if (key === "format") format = value;
-    else if (key === "output") output = outputKind(value);
+    else if (key === "output") output = value;
     else if (key === "image-opts") imageOpts = true;
     else if (key === "share") share = true;
     else if (key === "start") start = parseSize(value, "start offset");
     else if (key === "length") most = parseSize(value, "max length");
   });
   if (operands.length !== 1) throw new QemuUsageError("Expecting one image file name");
+  const kind = outputKind(output);
   const opened = await openImage(operands[0], { format, imageOpts, share, data: false });
   try {
     const layers = await mapLayers(opened.layers);
     const end = Math.min(opened.disk.size, start + most);
-    await printMap(layers, start, end, output === "json" ? new JsonMap() : new HumanMap());
+    await printMap(layers, start, end, kind === "json" ? new JsonMap() : new HumanMap());
   } finally {
     await opened.close();
   }

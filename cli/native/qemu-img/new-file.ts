@@ -1,10 +1,10 @@
-import { statSync } from "node:fs";
 import { IoError, RefusedError, UnsupportedError } from "../../../src/errors.ts";
 import type { CreateTarget } from "../../../src/image/qcow2/create/create.ts";
 import type { Preallocation } from "../../../src/image/qcow2/create/options.ts";
 import { writeZeros } from "../../../src/io/node/file-io.ts";
 import { createFileTarget } from "../../../src/io/node/file-target.ts";
 import { openInPlaceTarget } from "../../../src/io/node/in-place-target.ts";
+import { statOf } from "../../../src/io/node/mounts.ts";
 import { allocate } from "../../../src/io/node/native.ts";
 import { checkTarget } from "../../../src/io/node/safety.ts";
 import { errorText, type QemuError } from "./errors.ts";
@@ -22,7 +22,7 @@ export interface NewFile {
  * neither, IoError.
  */
 export function openNewFile(path: string): NewFile {
-  const st = statSync(path, { throwIfNoEntry: false });
+  const st = statOf(path);
   const target = st?.isBlockDevice() === true ? openInPlaceTarget(path) : createFileTarget(path);
   return {
     target,

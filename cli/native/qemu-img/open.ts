@@ -7,10 +7,11 @@ import { type FileSource, openFileSource } from "../../../src/io/node/file-sourc
 import type { Source } from "../../../src/io/source.ts";
 import { printError } from "../../ui/out.ts";
 import { errorText, QemuError, warn } from "./errors.ts";
+import { hostText } from "./host-text.ts";
 import { refuseLocked } from "./lock.ts";
-import { cannotOpen, type NamedFile, namedFile } from "./names.ts";
+import { cannotOpen, checkDriver, type NamedFile, namedByImage, namedFile, notRead } from "./names.ts";
 import { settings } from "./options.ts";
-import { OTHER_FORMATS, probeFormat } from "./probe.ts";
+import { probeFormat } from "./probe.ts";
 
 /** How an image is opened. */
 export interface OpenRequest {
@@ -53,6 +54,8 @@ export interface Layer {
   readonly disk: Source;
   /** The layer below, or null where there is none (or it was not opened). */
   readonly backing: Layer | null;
+  /** True where the image names a layer below that was not opened. */
+  readonly unopened: boolean;
 }
 
 /** An opened image: its top layer, and all layers from the top. */
@@ -175,21 +178,11 @@ export function rawWarning(name: string): string {
 export function resolveName(name: string, request: OpenRequest): NamedFile {
   if (request.imageOpts && request.format != null)
     throw new QemuError("--image-opts and --format are mutually exclusive");
-  const named = namedFile(name, request.imageOpts);
-  const format = request.format ?? named.format;
-  if (format !== null) checkFormat(name, format);
-  else if (settings.untrusted)
+  const named = namedFile(name, request.imageOpts, request.format ?? null);
+  if (named.format === null && settings.untrusted)
     throw cannotOpen(name, "--untrusted probes no format: say which it is with -f");
-  return { ...named, format };
+  return named;
 }
-
-function checkFormat(name: string, format: string): void {
-  if (format === "raw" || format === "qcow2" || format === "file" || format === "host_device") return;
-  if (OTHER_FORMATS.has(format)) throw cannotOpen(name, notRead(format));
-  throw cannotOpen(name, `Unknown driver '${format}'`);
-}
-
-const notRead = (format: string): string => `image format '${format}' is not supported by this tool`;
 
 async function closeAll(opened: readonly Layer[]): Promise<void> {
   for (const layer of opened) {
@@ -214,8 +207,9 @@ interface LayerRequest {
 }
 
 async function openLayer(named: NamedFile, request: LayerRequest): Promise<Layer> {
-  const file = openHostFile(named.path, named.shown);
+  const file = openHostFile(named.path, named.shown, request.locked === "write");
   try {
+    checkFileOptions(file, named);
     return await layerOf(file, named, request);
   } catch (error) {
     if (!request.opened.some((l) => l.file === file)) file.close();
@@ -223,13 +217,34 @@ async function openLayer(named: NamedFile, request: LayerRequest): Promise<Layer
   }
 }
 
-/** Opens a host file; errors carry native's text. */
-export function openHostFile(path: string, label: string): FileSource {
+function checkFileOptions(file: FileSource, named: NamedFile): void {
+  if (named.format === "host_device" && !file.blockDevice)
+    throw new QemuError(
+      `'host_device' driver requires '${named.shown}' to be either a character or block device`,
+    );
+  if (named.unknown?.file)
+    throw new QemuError(`Block protocol 'file' doesn't support the option '${named.unknown.key}'`);
+}
+
+/** Options that were given but mean nothing to the format. `follow`: those of a backing file do. */
+function checkFormatOptions(format: string, named: NamedFile, follow: boolean): void {
+  const { backing, unknown } = named;
+  const below = backing === undefined || backing.kind === "none" || follow ? undefined : backing.key;
+  const key = below ?? (unknown?.file === false ? unknown.key : undefined);
+  if (key !== undefined) throw new QemuError(`Block format '${format}' does not support the option '${key}'`);
+}
+
+/** Opens a host file to read it; errors carry native's text, for what will be written with `write`. */
+export function openHostFile(path: string, label: string, write = false): FileSource {
   try {
     return openFileSource(path, { label });
   } catch (error) {
     if (error instanceof RefusedError && error.code === "EISDIR")
-      throw new QemuError(`'file' driver requires '${label}' to be a regular file`);
+      throw new QemuError(
+        write
+          ? `Could not open '${label}': ${hostText("EISDIR")}`
+          : `'file' driver requires '${label}' to be a regular file`,
+      );
     if (error instanceof IoError) throw new QemuError(`Could not open '${label}': ${errorText(error)}`);
     throw error;
   }
@@ -251,13 +266,14 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
   const base = { name: named.shown, path: named.path, format, file };
   if (format !== "qcow2") {
     const disk = await rawDisk(file, named);
-    const layer: Layer = { ...base, header: null, image: null, disk, backing: null };
+    checkFormatOptions(format, named, false);
+    const layer: Layer = { ...base, header: null, image: null, disk, backing: null, unopened: false };
     request.opened.push(layer);
     return layer;
   }
   const { openQcow2 } = await import("../../../src/image/qcow2/reader.ts");
   let backing: Layer | null = null;
-  const gate = request.gate ?? (await chainGate(request.follow));
+  const gate = withDataFile(request.gate ?? (await chainGate(request.follow)), named);
   let told = false;
   const tell = (missing: string, at: number): void => {
     if (!told)
@@ -269,6 +285,7 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
   };
   const image = await openQcow2(file, gate, {
     ...(request.truncated === "warn" ? { onTruncated: tell } : {}),
+    ...(named.backing?.kind === "none" ? { backing: null } : {}),
     depth: request.depth,
     check: request.check,
     openBacking: async () => {
@@ -283,18 +300,35 @@ async function layerOf(file: FileSource, named: NamedFile, request: LayerRequest
     if (missing !== null) tell(missing.structure, missing.at);
   }
   await checkBitmaps(file, header);
-  const layer = (): Layer => ({ ...base, header, image, disk: image, backing });
-  if (request.follow && header.backingFile !== null) {
+  const hasBacking = header.backingFile !== null && named.backing?.kind !== "none";
+  const layer = (): Layer => ({
+    ...base,
+    header,
+    image,
+    disk: image,
+    backing,
+    unopened: hasBacking && backing === null,
+  });
+  if (request.follow && header.backingFile === null && named.backing?.kind === "file")
+    throw new QemuError("a backing file for an image that names none is not supported by this tool");
+  if (request.follow && hasBacking) {
     request.opened.push(layer());
     try {
-      backing = await openBacking(header, file, gate, request);
+      backing = await openBacking(header, file, gate, named, request);
     } catch (error) {
       throw new QemuError(`Could not open backing file: ${errorText(error)}`);
     }
     request.opened[request.opened.findIndex((l) => l.file === file)] = layer();
   } else request.opened.push(layer());
   if (request.follow && header.external) await image.openData();
+  checkFormatOptions(format, named, request.follow);
   return layer();
+}
+
+/** A gate that opens the data file that the options name, whatever the image says. */
+function withDataFile(gate: Gate, { dataFile }: NamedFile): Gate {
+  if (dataFile === undefined) return gate;
+  return (r) => gate(r.purpose === "data file" ? { ...r, name: `file:${dataFile}` } : r);
 }
 
 /** As native, opens no image whose bitmaps it could not load, and warns of those it ignores. */
@@ -324,26 +358,30 @@ async function openBacking(
   header: Qcow2Header,
   from: FileSource,
   gate: Gate,
+  above: NamedFile,
   request: LayerRequest,
 ): Promise<Layer> {
-  const name = header.backingFile!;
-  const format = header.backingFormat;
   const depth = request.depth + 1;
   if (depth > DEEPEST) throw new QemuError(`more than ${DEEPEST} layers of backing files`);
-  if (format !== null) {
-    if (OTHER_FORMATS.has(format)) throw new QemuError(notRead(format));
-    if (format !== "raw" && format !== "qcow2") throw new QemuError(`Unknown driver '${format}'`);
-  }
+  const { backing } = above;
+  const format = backing?.kind === "driver" ? backing.driver : header.backingFormat;
+  if (format !== null) checkDriver(format);
+  let named: NamedFile | null = null;
+  if (backing?.kind === "file") named = { ...backing.file, format: backing.file.format ?? format };
+  else if (header.backingFile!.startsWith("json:")) named = namedByImage(header.backingFile!, format);
+  // A path that options name is not relative to the image.
+  const name = named === null ? header.backingFile! : `file:${named.path}`;
   let file: FileSource;
   try {
     file = (await gate({ name, purpose: "backing file", format, from: from.label, depth })) as FileSource;
   } catch (error) {
     if (error instanceof RefusedError && error.code === "ELOOP")
-      throw new QemuError(`Backing file '${name}' creates an infinite loop.`);
+      throw new QemuError(`Backing file '${named?.path ?? name}' creates an infinite loop.`);
     throw error;
   }
   try {
-    const named = { path: file.path, shown: file.label, format, window: null };
+    named ??= { path: file.path, shown: file.label, format, window: null };
+    checkFileOptions(file, named);
     return await layerOf(file, named, { ...request, depth, gate, locked: "read", check: false });
   } catch (error) {
     if (!request.opened.some((l) => l.file === file)) file.close();
@@ -385,7 +423,12 @@ async function rawDisk(file: FileSource, named: NamedFile): Promise<Source> {
   const { offset, size } = named.window ?? { offset: 0, size: null };
   if (offset > file.size)
     throw new QemuError(
-      `The sum of offset (${offset}) and size (0) has to be smaller or equal to the  actual size of the containing file (${file.size})`,
+      `Offset (${offset}) cannot be greater than size of the containing file (${file.size})`,
+    );
+  if (size !== null && size % 512 !== 0) throw new QemuError("Specified size is not multiple of 512");
+  if (size !== null && offset + size > file.size)
+    throw new QemuError(
+      `The sum of offset (${offset}) and size (${size}) has to be smaller or equal to the  actual size of the containing file (${file.size})`,
     );
   return sectored(file, offset, size ?? file.size - offset);
 }

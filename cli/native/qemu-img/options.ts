@@ -1,6 +1,6 @@
 import { type OptionSpec, parse } from "../../getopt.ts";
-import { print } from "../../ui/out.ts";
 import { Finished, QemuError, QemuUsageError } from "./errors.ts";
+import { addObject } from "./objects.ts";
 
 /** Options that several commands share: put those a command takes into its table. */
 export const OPTION = {
@@ -52,7 +52,7 @@ export function parseCommand(
       );
     else if (item.key === "help") showHelp();
     else if (item.key === "untrusted") settings.untrusted = true;
-    else if (item.key === "object") addObject(item.value!);
+    else if (item.key === "object") addObject(item.value!, secrets);
     else on(item.key, item.value ?? "");
   }
   return operands;
@@ -81,24 +81,4 @@ export function checkCache(value: string, what: "source" | "" = ""): void {
     throw new QemuError(
       what === "" ? `Invalid cache option: ${value}` : `Invalid ${what} cache option: ${value}`,
     );
-}
-
-/** Takes an --object definition: secrets, which are kept. Throws QemuError for what is none. */
-function addObject(text: string): void {
-  const words = text.split(/,(?!,)/);
-  const type = words[0].replace(/^qom-type=/, "");
-  if (type === "help" || type === "?") {
-    print("List of user creatable objects:\n  secret\n");
-    throw new Finished(0);
-  }
-  if (type !== "secret") throw new QemuError(`Parameter 'qom-type' does not accept value '${type}'`);
-  const values = new Map(
-    words.slice(1).map((w): [string, string] => {
-      const equals = w.indexOf("=");
-      return equals < 0 ? [w, "on"] : [w.slice(0, equals), w.slice(equals + 1).replaceAll(",,", ",")];
-    }),
-  );
-  const id = values.get("id");
-  if (id === undefined) throw new QemuError("Parameter 'id' is missing");
-  secrets.set(id, values.get("data") ?? "");
 }

@@ -61,10 +61,10 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   if (operands.length !== 1) throw new QemuUsageError("Expecting one image file name");
   if (!unsafe && backing === null)
     throw new QemuUsageError("Must specify backing file (-b) or use unsafe mode (-u)");
-  checkCache(cache);
-  checkCache(sourceCache, "source");
   const shown = new QemuProgress(progress && !quiet);
   try {
+    checkCache(cache);
+    checkCache(sourceCache, "source");
     const image = await openEditable(operands[0], {
       format,
       imageOpts,
@@ -94,7 +94,7 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
   try {
     if (!unsafe && name !== null) next = await openNext(image, name, request);
     checkNames(name, backingFormat);
-    if (image.header === null) throw cannotChange(name, "Operation not supported");
+    if (image.header === null) throw cannotChange(backing, "Operation not supported");
     const old = image.backing?.disk ?? null;
     const under: Source = new PaddedSource(old, image.header.size);
     // -u opens nothing that the image names, and touches no data: whatever stands for the data file is not written.
@@ -115,8 +115,9 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
     progress.complete();
   } catch (error) {
     const noRoom = error instanceof ImprintError && error.code === "ENOSPC";
-    if (noRoom || error instanceof RangeError) throw cannotChange(name, "No space left in the file header");
-    if (error instanceof ImprintError) throw cannotChange(name, errorText(error));
+    if (noRoom || error instanceof RangeError)
+      throw cannotChange(backing, "No space left in the file header");
+    if (error instanceof ImprintError) throw cannotChange(backing, errorText(error));
     throw error;
   } finally {
     editor?.close();
