@@ -44,7 +44,7 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
       sources: [o.source],
       // What was rescued before an interruption is what a later run goes on from.
       inPlace: o.mapfile !== null && !o.save && !o.metadata,
-      resume: o.resume,
+      resume: rescue?.resumes === true,
     });
     try {
       await withJob((job) => write(o, output, volume, opened, rescue, say, job), { line: false });

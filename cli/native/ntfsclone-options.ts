@@ -50,7 +50,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     long: "mapfile",
     arg: "FILE",
     exact: true,
-    help: "with --rescue: a map of ddrescue that is read where it exists, and written",
+    help: "with --rescue: a map of ddrescue that is read where it exists, and written; with -r of the image",
   },
   {
     key: "retries",
@@ -70,7 +70,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     key: "resume",
     long: "resume",
     exact: true,
-    help: "with --rescue --mapfile: go on with an interrupted clone",
+    help: "with --rescue --mapfile: go on with an interrupted clone, or start one",
   },
 ];
 
@@ -188,10 +188,13 @@ function rescueOptions(
   const resume = has("resume");
   for (const name of ["mapfile", "retries", "patience", "resume"])
     if (has(name) && !has("rescue")) throw refusal(`--${name} requires --rescue`);
-  if (mapfile !== null && has("restore")) throw refusal("--mapfile is for volumes, not for images");
   if (resume && mapfile === null)
     throw refusal("--resume requires --mapfile, where the interrupted run left its map");
-  if (resume && (has("save") || has("metadata") || has("restore")))
+  if (resume && has("restore"))
+    throw refusal(
+      "--resume is for clones: a restore starts anew, and leaves alone what its --mapfile says is bad",
+    );
+  if (resume && (has("save") || has("metadata")))
     throw refusal("--resume is for clones to a file or device, not for images");
   const retries = values["retries"];
   if (retries !== undefined && !/^\d{1,4}$/.test(retries))

@@ -1,4 +1,3 @@
-import { statSync } from "node:fs";
 import { AbortError, FormatError, IoError, RefusedError, UnsupportedError } from "../../src/errors.ts";
 import { CommandError } from "../../src/image/ntfsclone/commands.ts";
 import { ImageVersionError, neededBytes } from "../../src/image/ntfsclone/header.ts";
@@ -8,6 +7,7 @@ import { withJob } from "../commands/job.ts";
 import type { NtfscloneOptions } from "./ntfsclone-options.ts";
 import { type CloneOutput, openCloneOutput, writebackOf } from "./ntfsclone-output.ts";
 import { PercentLines } from "./ntfsclone-progress.ts";
+import type { RescueImage } from "./ntfsclone-rescue-image.ts";
 import { NewSerial } from "./ntfsclone-serial.ts";
 import {
   Refusal,
@@ -21,7 +21,7 @@ import {
 
 /** `-r`: from an image to a file, a device or standard output, or nowhere (-n). */
 export async function restore(o: NtfscloneOptions, say: Say): Promise<void> {
-  const input = await openInput(o, say);
+  const { input, rescue } = await openInput(o, say);
   try {
     const image = await openImage(input);
     const { header } = image;
@@ -37,9 +37,12 @@ export async function restore(o: NtfscloneOptions, say: Say): Promise<void> {
       say(headerText(image));
       say("Restoring NTFS from image ...\n");
       await withJob(async ({ signal }) => follow(o, say, image, output, signal), { line: false });
+      await rescue?.report(say);
     } catch (error) {
       await output?.target.abort();
       throw failure(error, output);
+    } finally {
+      rescue?.save();
     }
   } finally {
     await input.close();
@@ -74,17 +77,22 @@ async function follow(
   await output.target.commit(size);
 }
 
-async function openInput(o: NtfscloneOptions, say: Say): Promise<SequentialSource> {
+interface Input {
+  readonly input: SequentialSource;
+  readonly rescue: RescueImage | null;
+}
+
+async function openInput(o: NtfscloneOptions, say: Say): Promise<Input> {
   const m = await import("../../src/node.ts");
-  if (o.source === "-") return m.openStdinSource();
   try {
-    if (o.rescue && !statSync(o.source).isFIFO()) {
-      const { RescueImageInput } = await import("../../src/engine/rescue/image-input.ts");
-      return new RescueImageInput(m.openFileSource(o.source), o.retries, (at) =>
-        say(`WARNING: Can't read sector at ${at}, lost data.\n`),
-      );
+    if (o.rescue) {
+      const { RescueImage, canRescue } = await import("./ntfsclone-rescue-image.ts");
+      if (canRescue(o)) {
+        const rescue = new RescueImage(m.openFileSource(o.source), o, say);
+        return { input: rescue.input, rescue };
+      }
     }
-    return m.openSequentialSource(o.source);
+    return { input: o.source === "-" ? m.openStdinSource() : m.openSequentialSource(o.source), rescue: null };
   } catch (error) {
     if (error instanceof IoError) throw systemRefusal(error.code, "failed to open image");
     throw error;

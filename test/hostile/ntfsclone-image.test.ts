@@ -196,3 +196,58 @@ test("to a stream: only what is in order and begins with the first cluster", asy
     await t.throwsAsync(stream.restore(pipe), { instanceOf: UnsupportedError, code: "EORDER" });
   }
 });
+
+test("more runs than are kept: the same bytes and the same map, in any order", async (t) => {
+  const random = new Random(77);
+  const below = (n: number): number => random.below(n);
+  for (const ordered of [true, false])
+    for (const [clusterSize, clusters, most] of [
+      [16, 3000, 40],
+      [512, 3000, 64],
+      [16384, 300, 32],
+    ]) {
+      const parts: Buffer[] = [];
+      for (let lcn = 0, position = 0; lcn < clusters; ) {
+        const to = ordered || below(3) > 0 ? lcn : below(clusters);
+        if (to !== position) parts.push(gap(to - position));
+        const end = Math.min(clusters, to + (below(9) === 0 ? 20 : 1 + below(3)));
+        for (position = to; position < end; position++) parts.push(next(1 + below(255), clusterSize));
+        lcn = Math.max(lcn, position) + below(3);
+        if (lcn < clusters) continue;
+        if (position < clusters) parts.push(gap(clusters - position));
+        parts.push(next(1, clusterSize));
+      }
+      const geometry = { clusterSize, clusters, deviceSize: clusterSize * (clusters + 1), inUse: 0 };
+      const bytes = image(parts, () => {}, geometry);
+      const source = new MemorySource(bytes);
+      const all = await openNtfscloneImage(source);
+      const few = await openNtfscloneImage(source, most);
+      const want = new Uint8Array(all.size);
+      await all.read(want, 0);
+      const got = new Uint8Array(all.size);
+      t.is(await few.read(got, 0), want.length);
+      const name = `${clusterSize} ${ordered}`;
+      t.true(Buffer.from(want).equals(got), name);
+      for (let i = 0; i < (ordered ? 200 : 20); i++) {
+        const at = below(all.size);
+        const part = new Uint8Array(1 + below(3 * clusterSize));
+        const n = await few.read(part, at);
+        if (!Buffer.from(part.subarray(0, n)).equals(want.subarray(at, at + n))) t.fail(`${name} at ${at}`);
+      }
+      t.deepEqual(await wholeMap(few), await wholeMap(all), name);
+    }
+});
+
+async function wholeMap(image: Awaited<ReturnType<typeof openNtfscloneImage>>): Promise<number[][]> {
+  const rows: number[][] = [];
+  for (let from = 0; from < image.size; ) {
+    const runs = await image.map(from, image.size);
+    for (let i = 0; i < runs.count; i++) {
+      const last = rows[rows.length - 1];
+      if (last !== undefined && last[2] === runs.state[i]) last[1] += runs.length[i];
+      else rows.push([runs.at[i], runs.length[i], runs.state[i]]);
+    }
+    from = runs.end;
+  }
+  return rows;
+}

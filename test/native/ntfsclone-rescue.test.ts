@@ -1,11 +1,18 @@
 // `ntfsclone --rescue` on files with read errors: as native where that gets through, further where it does not.
+import { spawn } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { cli, fileDifference, inScratch, must, type Outcome, run } from "../support/native.ts";
 import { find, type NtfsPatch, patchNtfs } from "../support/ntfs-patch.ts";
 import { ntfsShapeImage, ntfsShapeNamed } from "../support/ntfs-shapes.ts";
-import { type BadRange, type FailingFile, hasFineErrors, withReadErrors } from "../support/read-errors.ts";
+import {
+  type BadRange,
+  type FailingFile,
+  hasFineErrors,
+  readLog,
+  withReadErrors,
+} from "../support/read-errors.ts";
 
 /** Where things are on the volume. */
 interface Places {
@@ -176,13 +183,13 @@ test("as metadata: as native, but for the rest of a record of which a sector is 
         t.is(got.length, want.length);
         const lost = at < record || at >= record + 1024 || f.granularity > 1 ? [] : [record];
         for (const r of lost) {
-          // The lost sector says so in both; of the other one native keeps all, and it may hold a file's contents.
-          const from = imagePlace(got, r);
-          const other = at === r ? 512 : 0;
-          t.is(got.toString("latin1", from + 512 - other, from + 522 - other), "BadSectoR\0");
-          const wiped = got.subarray(from + other + (other === 0 ? 48 : 0), from + other + 512);
-          t.true(wiped.every((byte) => byte === 0));
-          want.copy(got, from + other, from + other, from + other + 512);
+          // The lost sector says so. Of the other one native keeps much, which may be a file's contents.
+          const place = imagePlace(got, r);
+          const [gone, other] = at === r ? [place, place + 512] : [place + 512, place + 48];
+          t.is(got.toString("latin1", gone, gone + 512), `BadSectoR\0${"?".repeat(502)}`);
+          const end = at === r ? place + 1024 : place + 512;
+          t.true(got.subarray(other, end).every((byte) => byte === 0));
+          want.copy(got, place, place, place + 1024);
         }
         if (f.granularity === 1) t.true(got.equals(want), `sector at ${at}`);
       });
@@ -220,7 +227,7 @@ test("what native cannot open or refuses is cloned: boot sector, file table, mir
       ["Record 3 of $MFT cannot be read", p.mft + 3 * 1024 + 512, true],
       ["Record 1 of $MFTMirr cannot be read", p.mirror + 1024, true],
       ["WARNING: $Bitmap cannot be used", p.mft + 6 * 1024, false],
-      ["overruled by --rescue", p.bitmap, false],
+      ["WARNING: A part of $Bitmap cannot be read", p.bitmap, false],
       ["overruled by --rescue", p.mft + p.nonResident * 1024, false],
       ["WARNING: Can't read sector at", p.upcase + 1024, false],
       ["WARNING: Can't read sector at", p.size - 512, false],
@@ -386,12 +393,185 @@ test("an image with read errors is restored, but for the sectors that cannot be 
       t.is(got.toString("latin1", differs[0], differs[0] + 11), "BadSectoR\0?");
       rmSync(mine);
     });
-    // Where it says what follows, nothing can be made up.
-    await withReadErrors(saved, [{ from: at - 1, to: at }], dir, async (f) => {
-      const m = await ours(f, "--rescue", "-r", "-o", mine);
-      t.is(m.code, 1);
-      t.regex(m.stdout.toString("latin1"), /ERROR\(5\): read_all: Input\/output error\n$/);
-      t.false(existsSync(mine));
+    // With a map of the image; then the same again, which tries nothing that is known to be bad.
+    const map = join(dir, "map");
+    const bad = [
+      { from: at + 1000, to: at + 1030 },
+      // The end of a cluster, the command behind it, and the beginning of the next one.
+      { from: at + 4096 * 2, to: at + 4096 * 2 + 600 },
+    ];
+    await withReadErrors(saved, bad, dir, async (f) => {
+      const m = await ours(f, "--rescue", "--mapfile", map, "-r", "-o", mine);
+      t.is(m.code, 0, `${m.stdout.toString("latin1")}${m.stderr}`);
+      const said = m.stdout.toString("latin1");
+      t.true(said.includes(`WARNING: Can't read the command at ${at + 4096 * 2 + 1}:`), said);
+      t.regex(said, /Lost: \d+ bytes in \d places\. Files that lie there:\n( {2}\/.+\n)+/);
+      t.is(readFileSync(mine).length, want.length);
+    });
+    const first = readFileSync(mine);
+    const log = join(dir, "log");
+    const again = await run(
+      process.execPath,
+      [cli, "ntfsclone", "-q", "--rescue", "--mapfile", map, "-r", "-O", mine, saved],
+      { env: await readLog(saved, log) },
+    );
+    t.is(again.code, 0, `${again.stdout.toString("latin1")}${again.stderr}`);
+    t.true(readFileSync(mine).equals(first));
+    const command = at + 4096 * 2 + 1;
+    for (const [from, to] of logOf(log))
+      for (const b of bad)
+        if (from < b.to && to > b.from && !(from <= command && to > command))
+          t.fail(`${from} to ${to} was read`);
+    const retried = await ours(plain, "--retries", "1", "--rescue", "--mapfile", map, "-n", "-r");
+    t.is(retried.code, 1, "the source comes last");
+    const back = await run(process.execPath, [
+      ...[cli, "ntfsclone", "-q", "--retries", "1", "--rescue", "--mapfile", map, "-r", "-O", mine, saved],
+    ]);
+    t.is(back.code, 0, `${back.stdout.toString("latin1")}${back.stderr}`);
+    t.is(fileDifference(healthy, mine), null);
+    t.false(readFileSync(map, "latin1").includes("  -\n"));
+    rmSync(mine);
+    // Where it says what follows and that cannot be concluded, nothing can be made up.
+    await withReadErrors(
+      saved,
+      [
+        { from: at - 1, to: at },
+        { from: at + 4096, to: at + 4097 },
+      ],
+      dir,
+      async (f) => {
+        const m = await ours(f, "--rescue", "-r", "-o", mine);
+        t.is(m.code, 1);
+        t.regex(m.stdout.toString("latin1"), /ERROR\(5\): read_all: Input\/output error\n$/);
+        t.false(existsSync(mine));
+      },
+    );
+  });
+});
+
+/** Byte ranges that were read. */
+function logOf(file: string): [from: number, to: number][] {
+  const lines = readFileSync(file, "latin1").trimEnd().split("\n");
+  return lines.map((l) => l.split(" ").map(Number) as [number, number]);
+}
+
+test("a clone that is killed goes on where it was", async (t) => {
+  if (!(await hasFineErrors())) {
+    t.fail("slow reads need the preloaded library, and that a C compiler");
+    return;
+  }
+  await withVolume(async ({ dir, image }) => {
+    const [whole, map, mine, log1, log2] = ["whole", "map", "ours", "log1", "log2"].map((n) => join(dir, n));
+    t.is((await ours({ path: image, env: {}, granularity: 1 }, "-o", whole)).code, 0);
+    const args = [cli, "ntfsclone", "-q", "--rescue", "--mapfile", map, "--resume", "-O", mine, image];
+    const child = spawn(process.execPath, args, {
+      env: { ...process.env, ...(await readLog(image, log1, 700)) },
+    });
+    const ended = new Promise((done) => child.on("close", (code, signal) => done(signal ?? code)));
+    // Once there is a map, some more is read.
+    for (let i = 0; i < 600 && !existsSync(map); i++) await new Promise((done) => setTimeout(done, 50));
+    const seen = logOf(log1).length;
+    for (let i = 0; i < 200 && logOf(log1).length < seen + 1; i++)
+      await new Promise((done) => setTimeout(done, 20));
+    child.kill("SIGKILL");
+    t.is(await ended, "SIGKILL");
+    const finished = readFileSync(map, "latin1")
+      .split("\n")
+      .filter((l) => l.endsWith("+") && l.split(/ +/).length === 3 && !l.startsWith("#"))
+      .map((l) => l.split(/ +/).map(Number))
+      .filter(([, length]) => length > 0)
+      .map(([from, length]) => [from, from + length]);
+    const first = logOf(log1);
+    t.true(finished.length > 0);
+    t.not(fileDifference(whole, mine), null, "it was killed in the middle");
+    const m = await run(process.execPath, args, { env: await readLog(image, log2) });
+    t.is(m.code, 0, `${m.stdout.toString("latin1")}${m.stderr}`);
+    t.is(fileDifference(whole, mine), null);
+    // Both look at the file table first; the clone begins with the boot sector's whole cluster.
+    const opening = first.findIndex(([from, to]) => from === 0 && to >= 4096);
+    const second = logOf(log2);
+    t.deepEqual(second.slice(0, opening), first.slice(0, opening));
+    const copied = first.slice(opening);
+    let twice = 0;
+    for (const [from, to] of second.slice(opening)) {
+      t.false(
+        finished.some(([a, b]) => from < b && to > a),
+        `${from} to ${to} was finished`,
+      );
+      if (copied.some(([a, b]) => from < b && to > a)) twice++;
+    }
+    t.true(twice > 0 && twice <= 3, `${twice} reads were made twice, of ${copied.length}`);
+    t.true(copied.length >= twice + 2, "most of it was not read twice");
+  });
+});
+
+test("long bad stretches: images in files get what can be read in the end, in pipes the rest is skipped", async (t) => {
+  if (!(await hasFineErrors())) {
+    t.fail("slow reads need the preloaded library, and that a C compiler");
+    return;
+  }
+  await withVolume(async ({ dir, image, places: p }) => {
+    const [theirs, mine] = [join(dir, "native"), join(dir, "ours")];
+    const bad = [
+      { from: p.log, to: p.log + 300 * 512 },
+      { from: p.log + 302 * 512, to: p.log + 600 * 512 },
+      sector(p.data),
+    ];
+    await withReadErrors(image, bad, dir, async (f) => {
+      const n = await native(f, "--rescue", "-s", "-o", theirs);
+      for (const [way, out] of [
+        [["-s", "-o", mine], undefined],
+        [["-s", "-o", "-"], mine],
+        [["-s", "--patience", "0", "-o", "-"], mine],
+      ] as const) {
+        const m = await run(process.execPath, [cli, "ntfsclone", "-q", "--rescue", ...way, image], {
+          env: f.env,
+          ...(out === undefined ? {} : { stdoutFile: out }),
+        });
+        const said = `${m.stdout.toString("latin1")}${m.stderr}`;
+        t.is(m.code, 0, said);
+        if (way.length === 3) {
+          t.deepEqual(warnings(m).sort(), warnings(n).sort());
+          t.is(fileDifference(theirs, mine), null);
+        } else {
+          t.true(warnings(m).length < 30, said);
+          t.regex(said, /WARNING: Read errors took too long: skipped \d+ bytes at \d+, lost data\.\n/);
+          const [want, got] = [readFileSync(theirs), readFileSync(mine)];
+          t.is(got.length, want.length);
+          const from = imagePlace(want, p.log);
+          // The end of a stretch that was skipped twice is found to within 1024 bytes.
+          const to = imagePlace(want, p.log + 600 * 512 + 4096);
+          t.true(got.subarray(0, from).equals(want.subarray(0, from)));
+          t.true(got.subarray(to).equals(want.subarray(to)));
+        }
+        rmSync(mine);
+      }
+    });
+  });
+});
+
+test("what a lost part of $Bitmap describes is cloned", async (t) => {
+  await withVolume(async ({ dir, image, places: p }) => {
+    const [healthy, mine] = [join(dir, "healthy"), join(dir, "ours")];
+    t.is((await ours({ path: image, env: {}, granularity: 1 }, "-o", healthy)).code, 0);
+    const [want, source] = [readFileSync(healthy), readFileSync(image)];
+    await withReadErrors(image, [sector(p.bitmap)], dir, async (f) => {
+      const n = await native(f, "--rescue", "-o", join(dir, "native"));
+      t.is(n.code, 1);
+      const m = await ours(f, "--rescue", "-o", mine);
+      const said = m.stdout.toString("latin1");
+      t.is(m.code, 0, said);
+      const extra = /WARNING: A part of \$Bitmap cannot be read: (\d+) clusters/.exec(said);
+      t.true(Number(extra?.[1]) > 1000, said);
+      t.false(said.includes("accounting failed"), said);
+      const got = readFileSync(mine);
+      // The first sector describes 4096 clusters; what comes after is as in a healthy clone.
+      for (let at = 0; at < got.length; at += 4096) {
+        if (at <= p.bitmap && at + 4096 > p.bitmap) continue;
+        const right = (at < 4096 * 4096 ? source : want).subarray(at, at + 4096);
+        if (!got.subarray(at, at + 4096).equals(right)) t.fail(`the cluster at ${at} differs`);
+      }
+      rmSync(mine);
     });
   });
 });

@@ -10,6 +10,7 @@ const SOURCE = `
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -23,6 +24,9 @@ static int ready;
 static long long from[256], to[256];
 static int ranges;
 static long budget[256];
+static int logged = -1;
+static long delay;
+static int copying;
 
 __attribute__((constructor)) static void init(void) {
   const char *file = getenv("READ_ERRORS_FILE"), *list = getenv("READ_ERRORS");
@@ -41,12 +45,17 @@ __attribute__((constructor)) static void init(void) {
     ranges++;
     if (*list == ',') list++;
   }
+  if (getenv("READ_LOG")) logged = open(getenv("READ_LOG"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (getenv("READ_DELAY")) delay = atol(getenv("READ_DELAY"));
   ready = 1;
 }
 
 static int bad(int fd, off_t at, size_t n) {
   struct stat st;
   if (!ready || !n || fstat(fd, &st) || st.st_ino != ino || st.st_dev != dev) return 0;
+  if (logged >= 0) dprintf(logged, "%lld %lld\\n", (long long)at, (long long)(at + n));
+  if (at == 0 && n > 512) copying = 1;
+  if (delay && copying) usleep(delay * 1000);
   for (int i = 0; i < ranges; i++)
     if (at < to[i] && (long long)(at + n) > from[i]) {
       if (budget[i] == 0) continue;
@@ -120,6 +129,20 @@ function shim(): Promise<string | null> {
 /** Whether single bytes can fail, and only for some time; else whole blocks fail for good. */
 export async function hasFineErrors(): Promise<boolean> {
   return process.env["IMPRINT_NO_PRELOAD"] !== "1" && (await shim()) !== null;
+}
+
+/**
+ * What makes any program that is started with it write the byte range of each read of `image` to `log`. From the first read of more
+ * than the boot sector on, each takes `delay` ms.
+ */
+export async function readLog(image: string, log: string, delay = 0): Promise<Record<string, string>> {
+  return {
+    LD_PRELOAD: (await shim())!,
+    READ_ERRORS_FILE: image,
+    READ_ERRORS: "",
+    READ_LOG: log,
+    READ_DELAY: `${delay}`,
+  };
 }
 
 /** Runs `job` with a file that reads as `image`, but for the given ranges. `dir`: a scratch folder. */

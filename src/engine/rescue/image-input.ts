@@ -11,21 +11,40 @@ import {
   OLD_HEADER_BYTES,
 } from "../../image/ntfsclone/layout.ts";
 import type { SequentialSource, Source } from "../../io/source.ts";
+import { BAD, DomainMap, FINISHED, UNTRIED } from "./domain-map.ts";
 import { markLost } from "./marker.ts";
 
 /** Bytes lost where a read fails, from the start of a cluster's data on. */
 const SECTOR = 512;
+/** How much less is read where a read fails, and how much more after one that does not. */
+const STEP = 8;
+/** Commands that have to follow each other where a lost one is made up. */
+const LEAST_PROOF = 4;
+
+export interface RescueImageOptions {
+  /** How often a sector that fails is tried again. Default 0. */
+  readonly retries?: number;
+  /** What is known of the image; kept up to date. What is bad in it is tried only as often as `retries` says. */
+  readonly domain?: DomainMap;
+  /** Called with the byte of the image from which on a piece of a cluster is lost. */
+  readonly onLost?: (at: number) => void;
+  /** Called with the byte of the image of a command that cannot be read and was concluded from what follows it. */
+  readonly onGuess?: (at: number) => void;
+}
 
 /**
  * A special image of ntfsclone on a failing source, from front to back: sectors of clusters that cannot be read (EIO) hold the
- * marker of lost ones, and `onLost` is told where in the image they are. A read error in the header or in a command, which say
- * what follows, is thrown.
+ * marker of lost ones. A command that cannot be read is concluded from those that follow; where that is impossible, and in the
+ * header, the read error is thrown.
  */
 export class RescueImageInput implements SequentialSource {
   readonly label: string;
+  /** Status of every byte of the image read so far. */
+  readonly domain: DomainMap;
+  /** Byte ranges of the volume that are lost, in the image's order. */
+  readonly lost: [from: number, to: number][] = [];
   private readonly source: Source;
-  private readonly onLost: (at: number) => void;
-  private readonly retries: number;
+  private readonly options: RescueImageOptions;
   private header: ImageHeader | null = null;
   private readonly head: number[] = [];
   /** Bytes of a gap's count. */
@@ -36,13 +55,15 @@ export class RescueImageInput implements SequentialSource {
   /** Bytes of the padding or data at hand that are still to come, and of the data that were handed over. */
   private left = 0;
   private done = 0;
+  /** Bytes to read at once: few where a read has failed. */
+  private cap = Number.POSITIVE_INFINITY;
 
-  /** `retries`: how often a sector that fails is tried again. */
-  constructor(source: Source, retries: number, onLost: (at: number) => void) {
+  constructor(source: Source, options: RescueImageOptions = {}) {
     this.source = source;
     this.label = source.label;
-    this.retries = retries;
-    this.onLost = onLost;
+    this.options = options;
+    this.domain = options.domain ?? new DomainMap(source.size);
+    for (const r of [...this.domain.runs()]) if (r.status !== BAD) this.domain.set(r.from, r.to, UNTRIED);
   }
 
   close(): void | Promise<void> {
@@ -52,31 +73,109 @@ export class RescueImageInput implements SequentialSource {
   async next(into: Uint8Array): Promise<number> {
     const n = Math.min(into.length, this.source.size - this.at);
     if (n <= 0) return 0;
-    const got = await this.read(into.subarray(0, n));
-    if (got !== null) return this.follow(into.subarray(0, got));
-    // Piece by piece: a byte of a command, or what is left of a sector of a cluster.
-    const most = this.inside === "data" ? Math.min(this.left, SECTOR - (this.done % SECTOR)) : 1;
-    const piece = into.subarray(0, Math.min(n, most));
-    for (let i = 0; i <= this.retries; i++) {
-      const length = await this.read(piece);
+    // What is lost together: a byte of a command, or what is left of a sector of a cluster.
+    const least = this.inside === "data" ? Math.min(this.left, SECTOR - (this.done % SECTOR)) : 1;
+    for (let most = Math.min(this.cleanFrom(n), this.cap); most > least; most = Math.floor(most / STEP)) {
+      const part = into.subarray(0, most);
+      const got = await this.read(part, this.at);
+      if (got === null) continue;
+      this.cap = most * STEP;
+      return this.follow(part.subarray(0, got));
+    }
+    this.cap = SECTOR * STEP;
+    const piece = into.subarray(0, Math.min(n, least));
+    const known = this.domain.statusAt(this.at) === BAD && this.inside === "data";
+    for (let i = known ? 1 : 0; i <= (this.options.retries ?? 0); i++) {
+      const length = await this.read(piece, this.at);
       if (length !== null) return this.follow(piece.subarray(0, length));
     }
-    if (this.inside !== "data")
-      throw new IoError("EIO", `${this.label}: read error at byte ${this.at}`, this.at);
-    markLost(piece);
-    this.onLost(this.at);
-    return this.follow(piece);
+    this.domain.set(this.at, this.at + piece.length, BAD);
+    if (this.inside === "data") {
+      markLost(piece);
+      this.lose(piece.length);
+      this.options.onLost?.(this.at);
+      return this.skip(piece);
+    }
+    const command = this.inside === "command" ? await this.conclude() : null;
+    if (command === null) throw new IoError("EIO", `${this.label}: read error at byte ${this.at}`, this.at);
+    piece[0] = command;
+    this.options.onGuess?.(this.at);
+    return this.skip(piece);
   }
 
-  /** Bytes read from here on; null for a read error. */
-  private async read(into: Uint8Array): Promise<number | null> {
+  /** Bytes from here on, at most `n`, before the next that are known to be bad. */
+  private cleanFrom(n: number): number {
+    for (const r of this.domain.runs(this.at, this.at + n)) if (r.status === BAD) return r.from - this.at;
+    return n;
+  }
+
+  private lose(length: number): void {
+    const { header, lost } = this;
+    const from = (this.cluster - 1) * (header?.clusterSize ?? 0) + this.done;
+    const last = lost[lost.length - 1];
+    if (last !== undefined && last[1] === from) last[1] = from + length;
+    else lost.push([from, from + length]);
+  }
+
+  /** Bytes read from `at` on; null for a read error. */
+  private async read(into: Uint8Array, at: number): Promise<number | null> {
     try {
-      const r = this.source.read(into, this.at);
+      const r = this.source.read(into, at);
       return r instanceof Promise ? await r : r;
     } catch (error) {
       if (error instanceof IoError && error.code === "EIO") return null;
       throw error;
     }
+  }
+
+  /** The command that has to be here, as far as those behind it tell; null where they do not. */
+  private async conclude(): Promise<number | null> {
+    const { header } = this;
+    if (header === null) return null;
+    const next = this.cluster <= header.clusters ? Math.max(0, clusterBytes(header, this.cluster)) : -1;
+    const isNext = next >= 0 && (await this.fits(this.at + 1 + next, this.cluster + 1));
+    const count = new Uint8Array(GAP_BYTES - 1);
+    let isGap = false;
+    if ((await this.read(count, this.at + 1)) === count.length) {
+      const to = this.cluster + i64le(count, 0);
+      isGap =
+        to !== this.cluster && to >= 0 && to <= header.clusters && (await this.fits(this.at + GAP_BYTES, to));
+    }
+    if (isNext === isGap) return null;
+    return isNext ? NEXT : GAP;
+  }
+
+  /** Whether commands follow each other from byte `at` on, where cluster `cluster` is next. */
+  private async fits(at: number, cluster: number): Promise<boolean> {
+    const header = this.header!;
+    const { size } = this.source;
+    const command = new Uint8Array(GAP_BYTES);
+    for (let i = 0; i < LEAST_PROOF; i++) {
+      if (cluster > header.clusters) return true;
+      if (at >= size) return at === size && cluster === header.clusters;
+      const bytes = command.subarray(0, Math.min(GAP_BYTES, size - at));
+      if ((await this.read(bytes, at)) !== bytes.length) return false;
+      if (bytes[0] === NEXT) {
+        const length = clusterBytes(header, cluster++);
+        if (length < 0) return false;
+        at += 1 + length;
+      } else {
+        if (bytes[0] !== GAP || bytes.length < GAP_BYTES) return false;
+        const count = i64le(bytes, 1);
+        cluster += count;
+        if (count === 0 || cluster < 0 || cluster > header.clusters) return false;
+        at += GAP_BYTES;
+      }
+    }
+    return true;
+  }
+
+  /** As `follow`, for bytes that were not read. */
+  private skip(bytes: Uint8Array): number {
+    const { at } = this;
+    this.follow(bytes);
+    this.domain.set(at, at + bytes.length, BAD);
+    return bytes.length;
   }
 
   /** Keeps track of what the bytes that are handed over are; returns their number. */
@@ -91,6 +190,7 @@ export class RescueImageInput implements SequentialSource {
         if (this.left === 0) this.inside = "command";
       } else this.take(bytes[i++]);
     }
+    this.domain.set(this.at, this.at + bytes.length, FINISHED);
     this.at += bytes.length;
     return bytes.length;
   }

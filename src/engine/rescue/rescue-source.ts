@@ -175,6 +175,8 @@ export class RescueSource implements Source {
   ): Promise<void> {
     const { lost, sectorSize: size } = this;
     if (lost === null) return;
+    this.skip = new SkipAhead({});
+    this.deferring = false;
     const sector = new Uint8Array(size);
     const told = new BlockSet(lost.limit);
     for (let pass = 0; pass <= retries && lost.count > 0; pass++) {
@@ -263,7 +265,7 @@ export class RescueSource implements Source {
       } else {
         this.domain.set(p, end, BAD);
         const skip = this.lost === null ? 0 : this.skip.failed(this.took);
-        if (skip > 0) this.skip.until(this.deferring ? end + skip : await this.endOfStretch(end, skip));
+        if (skip > 0) this.skip.leave(end, this.deferring ? end + skip : await this.endOfStretch(end, skip));
         this.lose(sector, p, true);
       }
       p = end;

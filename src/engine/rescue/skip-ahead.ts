@@ -17,6 +17,7 @@ export class SkipAhead {
   private inRow = 0;
   private spent = 0;
   private skip = FIRST_SKIP;
+  private from = 0;
   private to = 0;
 
   constructor(rule: SkipRule) {
@@ -26,7 +27,7 @@ export class SkipAhead {
 
   /** Whether byte `at` is left out. */
   over(at: number): boolean {
-    return at < this.to;
+    return at >= this.from && at < this.to;
   }
 
   /** A sector could not be read, which took `ms` milliseconds. Returns how many bytes behind it should be left out. */
@@ -39,8 +40,9 @@ export class SkipAhead {
     return skip;
   }
 
-  /** Leaves out everything before byte `to`. */
-  until(to: number): void {
+  /** Leaves out the bytes [from, to). */
+  leave(from: number, to: number): void {
+    this.from = from;
     this.to = to;
   }
 

@@ -53,16 +53,18 @@ export class CommandReader {
   /** What stopped the last call, to be thrown once its runs are dealt with; null where nothing is wrong. */
   failure: CommandError | null = null;
 
-  constructor(header: ImageHeader) {
+  /** Reads all commands, or those from one on: its byte in the image, and the cluster that is next there. */
+  constructor(header: ImageHeader, start = { offset: header.dataOffset, position: 0 }) {
     this.header = header;
     this.slot = this.kernel.take(8 * WORDS);
     this.state = new Float64Array(this.slot.bytes.buffer, this.slot.at, WORDS);
     this.state.fill(0);
+    this.state[POSITION] = start.position;
     this.state[LAST] = header.clusters;
     this.state[DEVICE] = header.deviceSize;
     const { out } = this.kernel;
     this.runs = new Float64Array(out.buffer, out.byteOffset, Math.floor(out.length / 2));
-    this.offset = header.dataOffset;
+    this.offset = start.offset;
   }
 
   dispose(): void {

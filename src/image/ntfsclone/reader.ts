@@ -1,33 +1,27 @@
 import { DATA, HOLE, MapRuns } from "../../bytes/runs.ts";
 import { ReadError } from "../../errors.ts";
 import type { InfoField } from "../../fs/volume.ts";
-import { Pace } from "../../io/pace.ts";
 import { readZeroFilled, type Source } from "../../io/source.ts";
 import { Kernel } from "../../kernel/kernel.ts";
 import type { OpenedImage } from "../format.ts";
-import { CommandReader } from "./commands.ts";
 import { type ImageHeader, parseHeader, volumeEnd } from "./header.ts";
+import { ImageIndex, LARGE_CLUSTER, type RunWindow } from "./image-index.ts";
 import { HEADER_BYTES } from "./layout.ts";
-import { RunIndex } from "./run-index.ts";
+import type { RunIndex } from "./run-index.ts";
 
 /** Runs in one batch of a map. */
 const BATCH = 4096;
-/** Bytes read at a time where clusters are small, and where it is cheaper to read between them. */
-const SCAN_BYTES = 512 * 1024;
-const HOP_BYTES = 512;
-/** Clusters from this size on are hopped over, and read one by one. */
-const LARGE_CLUSTER = 16 * 1024;
 /** Image bytes read at a time to take small clusters out of. */
 const PIECE_BYTES = 256 * 1024;
 
 /**
  * Opens a special image of ntfsclone as the volume with its backup boot sector: what the image stores at its own place,
- * holes elsewhere. The commands are followed once, when something is first read. Closing leaves `file` open. Throws
- * FormatError, UnsupportedError.
+ * holes elsewhere. The commands are followed once, when something is first read, and parts of them again where an image has more
+ * than `mostRuns` (default: a million). Closing leaves `file` open. Throws FormatError, UnsupportedError.
  */
-export async function openNtfscloneImage(file: Source): Promise<OpenedImage> {
+export async function openNtfscloneImage(file: Source, mostRuns?: number): Promise<OpenedImage> {
   const head = await readZeroFilled(file, 0, Math.min(HEADER_BYTES, file.size));
-  return new NtfscloneImage(file, parseHeader(head));
+  return new NtfscloneImage(file, parseHeader(head), mostRuns);
 }
 
 class NtfscloneImage implements OpenedImage {
@@ -36,11 +30,13 @@ class NtfscloneImage implements OpenedImage {
   readonly label: string;
   private readonly file: Source;
   private readonly header: ImageHeader;
-  private index: RunIndex | Promise<RunIndex> | null = null;
+  private readonly mostRuns: number | undefined;
+  private index: ImageIndex | Promise<ImageIndex> | null = null;
 
-  constructor(file: Source, header: ImageHeader) {
+  constructor(file: Source, header: ImageHeader, mostRuns: number | undefined) {
     this.file = file;
     this.header = header;
+    this.mostRuns = mostRuns;
     this.size = volumeEnd(header);
     this.label = file.label;
   }
@@ -61,22 +57,48 @@ class NtfscloneImage implements OpenedImage {
     const length = Math.max(0, Math.min(into.length, this.size - at));
     if (length === 0) return 0;
     const part = length === into.length ? into : into.subarray(0, length);
-    const index = this.runs();
-    if (index instanceof Promise) return index.then((i) => this.readFrom(i, part, at));
-    return this.readFrom(index, part, at);
+    const window = this.window(at);
+    if (!(window instanceof Promise) && at + length <= window.to * this.header.clusterSize)
+      return this.readFrom(window.index, part, at);
+    return this.readWindows(window, part, at);
   }
 
   map(from: number, to: number): MapRuns | Promise<MapRuns> {
-    const index = this.runs();
-    if (index instanceof Promise) return index.then((i) => this.mapOf(i, from, Math.min(to, this.size)));
-    return this.mapOf(index, from, Math.min(to, this.size));
+    const end = Math.min(to, this.size);
+    const window = this.window(from);
+    if (window instanceof Promise) return window.then((w) => this.mapOf(w, from, end));
+    return this.mapOf(window, from, end);
   }
 
   close(): void {}
 
-  private runs(): RunIndex | Promise<RunIndex> {
+  /** The runs around byte `at`. */
+  private window(at: number): RunWindow | Promise<RunWindow> {
+    const lcn = Math.floor(at / this.header.clusterSize);
+    const index = this.built();
+    return index instanceof Promise ? index.then((i) => i.at(lcn)) : index.at(lcn);
+  }
+
+  /** Fills `into` from byte `at` on, window by window. */
+  private async readWindows(
+    window: RunWindow | Promise<RunWindow>,
+    into: Uint8Array,
+    at: number,
+  ): Promise<number> {
+    for (let done = 0; done < into.length; ) {
+      const w = done === 0 ? window : this.window(at + done);
+      const { index, to } = w instanceof Promise ? await w : w;
+      const part = into.subarray(done, Math.min(into.length, to * this.header.clusterSize - at));
+      const r = this.readFrom(index, part, at + done);
+      if (r instanceof Promise) await r;
+      done += part.length;
+    }
+    return into.length;
+  }
+
+  private built(): ImageIndex | Promise<ImageIndex> {
     if (this.index === null) {
-      const building = buildIndex(this.file, this.header);
+      const building = ImageIndex.build(this.file, this.header, this.mostRuns);
       this.index = building;
       building.then(
         (index) => {
@@ -88,8 +110,9 @@ class NtfscloneImage implements OpenedImage {
     return this.index;
   }
 
-  private mapOf(index: RunIndex, from: number, to: number): MapRuns {
+  private mapOf({ index, to: until }: RunWindow, from: number, end: number): MapRuns {
     const { clusterSize } = this.header;
+    const to = Math.min(end, until * clusterSize);
     const runs = new MapRuns(from);
     for (let i = index.find(Math.floor(from / clusterSize)); runs.end < to && runs.count < BATCH; i++) {
       const start = i < index.count ? Math.max(index.lcn[i] * clusterSize, runs.end) : to;
@@ -184,37 +207,5 @@ class NtfscloneImage implements OpenedImage {
       if (!(r! instanceof Promise)) kernel.give(slot);
     }
     if (r instanceof Promise) return r.then(finish).finally(() => kernel.give(slot));
-  }
-}
-
-/** Follows all commands of an image once. Throws CommandError where they make no sense or the image ends early. */
-async function buildIndex(file: Source, header: ImageHeader): Promise<RunIndex> {
-  const kernel = Kernel.get();
-  const slot = kernel.take(header.clusterSize >= LARGE_CLUSTER ? HOP_BYTES : SCAN_BYTES);
-  const reader = new CommandReader(header);
-  const index = new RunIndex(header.clusterSize + 1);
-  const pace = new Pace(() => {});
-  try {
-    while (!reader.ended) {
-      const at = reader.offset;
-      // Before 10.1 nothing was written of the backup boot sector.
-      if (at === file.size && reader.position === header.clusters) break;
-      const room = Math.min(slot.bytes.length, file.size - at);
-      if (room <= 0) throw reader.truncated(file.size);
-      const r = file.read(slot.bytes.subarray(0, room), at);
-      const n = r instanceof Promise ? await r : r;
-      const count = reader.read(slot.at, n, false);
-      const { runs } = reader;
-      for (let i = 0; i < 3 * count; i += 3) index.push(runs[i], at + runs[i + 1], runs[i + 2]);
-      if (reader.failure !== null) throw reader.failure;
-      if (reader.offset === at) throw reader.truncated(file.size);
-      const wait = pace.step();
-      if (wait !== undefined) await wait;
-    }
-    if (reader.offset > file.size) throw reader.truncated(file.size);
-    return reader.wentBack ? index.resolved(header.clusters + 1) : index;
-  } finally {
-    reader.dispose();
-    kernel.give(slot);
   }
 }

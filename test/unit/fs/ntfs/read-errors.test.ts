@@ -88,4 +88,32 @@ for (const later of [false, true]) {
     const first = new Faulty(base, [[p.mft, p.mft + 512]], later);
     await t.throwsAsync(openNtfs(first), { code: "EIO" });
   });
+
+  test(`what an unreadable part of $Bitmap describes counts as used (${how})`, async (t) => {
+    const base = await baseVolume();
+    const p = new DamagedVolume(Buffer.from(base));
+    const r = p.record(6);
+    const [[lcn]] = p.runs(r.bytes, r.pairs(0x80));
+    const at = lcn * p.clusterSize;
+    const volume = await openNtfs(new Faulty(base, [[at, at + 1]], later));
+    const healthy = await openNtfs(new MemorySource(base));
+    const used = await volume.select({ scope: "used" });
+    const want = await healthy.select({ scope: "used" });
+    t.regex(used.warnings.join("\n"), /512 bytes of \$Bitmap cannot be read/);
+    const end = Math.min(4096, p.clusters);
+    t.is(used.blocks.firstMissing(0, end), end);
+    for (let c = end; c < p.clusters; c++) if (used.blocks.has(c) !== want.blocks.has(c)) t.fail(`${c}`);
+    await t.throwsAsync(compareBitmap(volume, await inUse(volume)), { code: "EIO" });
+    const own = await inUse(volume);
+    const difference = await compareBitmap(volume, own, { survive: true });
+    t.is(difference.total, 0);
+    t.is(difference.unknown, end - countBelow(own.blocks, end));
+    t.is(difference.extra.count, difference.unknown);
+  });
+}
+
+function countBelow(set: { has(block: number): boolean }, end: number): number {
+  let n = 0;
+  for (let c = 0; c < end; c++) if (set.has(c)) n++;
+  return n;
 }
