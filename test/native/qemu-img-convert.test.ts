@@ -74,14 +74,20 @@ test("as qemu-img: raw targets", async (t) => {
 });
 
 test("as qemu-img: over a backing file", async (t) => {
-  for (let i = 0; i < 8; i++)
+  for (let i = 0; i < 16; i++)
     await sample(
       t,
       2000 + i,
       (random, dir) => {
         const base = join(dir, "base");
         sparseFile(random, base, 512 * (1 + random.below(12_000)), 4096, random.below(100));
-        return ["-O", "qcow2", "-B", base, "-F", "raw", "-o", layoutOptions(random)];
+        // Allocated ahead: only images with subclusters can have that and a backing file.
+        const ahead = pick(random, ["metadata", "falloc", "full"]);
+        const size = pick(random, ["16k", "64k", "2M"]);
+        const data = random.below(3) === 0 ? `,data_file=${join(dir, "data")}` : "";
+        const options =
+          i < 8 ? layoutOptions(random) : `extended_l2=on,cluster_size=${size},preallocation=${ahead}${data}`;
+        return ["-O", "qcow2", "-B", base, "-F", "raw", "-o", options];
       },
       false,
     );

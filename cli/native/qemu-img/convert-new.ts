@@ -3,7 +3,7 @@ import type { JobOptions } from "../../../src/engine/api.ts";
 import { type LayoutSpec, packerOf } from "../../../src/engine/copy/spec.ts";
 import { mappedSink } from "../../../src/engine/requests/mapped-sink.ts";
 import { layoutOfNew } from "../../../src/engine/requests/new-image.ts";
-import { overlaySink } from "../../../src/engine/requests/overlay-sink.ts";
+import { mappedOverlaySink, overlaySink } from "../../../src/engine/requests/overlay-sink.ts";
 import { packedSink, rawSink } from "../../../src/engine/requests/sinks.ts";
 import { sourceOfTarget } from "../../../src/engine/verify.ts";
 import { writeImage } from "../../../src/engine/write.ts";
@@ -145,23 +145,19 @@ async function writeRequests(
   let backing: OpenedChain | null = null;
   try {
     backing = o.backingFile === null ? null : await openBacking(s, o);
-    const ahead = o.preallocation !== "off" || o.rawDataFile;
-    if (ahead && backing !== null)
-      throw new QemuError("a backing file and preallocation together are not in this version");
     const disk = data?.target;
     let made: CreatedQcow2 | null = null;
     let sink: CopyOutput["sink"];
-    if (ahead) {
+    const below = backing === null ? null : { unit, zeroClusters: o.version >= 3, backing: backing.disk };
+    if (o.preallocation !== "off" || o.rawDataFile) {
       made = createQcow2(target, o);
       const { from, to } = made.data;
       (data ?? file).allocate(from, to - from, o.preallocation);
-      sink = mappedSink(await mapped(target, made.size), target, disk);
+      const image = await mapped(target, made.size);
+      sink = below === null ? mappedSink(image, target, disk) : mappedOverlaySink(below, image, target, disk);
     } else {
       const packer = packerOf(layoutOfNew(o, rulesOf(s), s.compressed));
-      sink =
-        backing === null
-          ? packedSink(packer, target, disk)
-          : overlaySink({ packer, unit, zeroClusters: o.version >= 3, backing: backing.disk }, target, disk);
+      sink = below === null ? packedSink(packer, target, disk) : overlaySink(below, packer, target, disk);
     }
     await copyInput(
       s,

@@ -5,14 +5,16 @@ import { type StatusRun, statusOf } from "../../image/qcow2/block-status.ts";
 import type { Source } from "../../io/source.ts";
 import type { Target } from "../../io/target.ts";
 import type { CompressedSink } from "./copy-compressed.ts";
+import { type MappedImage, MappedPlaces } from "./mapped-sink.ts";
+import type { RequestSink } from "./sink.ts";
 import { PackedWrites } from "./sinks.ts";
 
 /** Zeros that have to be stored go in pieces of this many bytes, as qemu's do. */
 const ZEROS = 16 * 1024 * 1024;
 
-/** A new QCOW2 image with a backing file, as it is laid out. */
+/** A new QCOW2 image with a backing file. Sizes in bytes. */
 export interface Overlay {
-  readonly packer: Packer;
+  readonly guestSize: number;
   /** Bytes that are allocated and zeroed as one: the cluster, or the subcluster. */
   readonly unit: number;
   /** Zero clusters exist (version 3). */
@@ -20,41 +22,98 @@ export interface Overlay {
   readonly backing: Source;
 }
 
-/**
- * A new QCOW2 image over a backing file: what a request leaves of a cluster is copied up, and zeros become zero clusters
- * where qemu-img makes them so. The target must be fresh. `disk`: the data file, where there is one.
- */
-export function overlaySink(overlay: Overlay, target: Target, disk: Target = target): CompressedSink {
-  return new OverlaySink(overlay, target, disk);
+/** Where an overlay's bytes go. */
+interface Places {
+  /** Stores bytes: whole units, but for a last one that more bytes follow. */
+  store(bytes: Uint8Array, at: number): Promise<void>;
+  /** Makes whole units read as zeros. */
+  zero(from: number, to: number): Promise<void>;
 }
 
-class OverlaySink implements CompressedSink {
-  private readonly packer: Packer;
-  private readonly exact: NonNullable<Packer["exact"]>;
-  private readonly unit: number;
-  private readonly zeroClusters: boolean;
-  private readonly backing: Source;
-  private readonly status: ReturnType<typeof statusOf>;
-  private readonly out: PackedWrites;
-  private readonly run: StatusRun = { state: ZERO, length: 0, host: -1, file: null };
-  /** Bytes of the disk before which the unit at hand is stored, or is zero. */
-  private stored = 0;
-  private zeroed = 0;
+/**
+ * A new QCOW2 image over a backing file that `packer` lays out: what a request leaves of a cluster is copied up, and zeros
+ * become zero clusters where qemu-img makes them so. The target must be fresh. `disk`: the data file, where there is one.
+ */
+export function overlaySink(
+  overlay: Omit<Overlay, "guestSize">,
+  packer: Packer,
+  target: Target,
+  disk: Target = target,
+): CompressedSink {
+  const { exact } = packer;
+  if (exact === undefined) throw new ImprintError("EINTERNAL", "the layout does not take requests");
+  const out = new PackedWrites(target, disk);
+  const settled = async (): Promise<void> => {
+    exact.flush(out);
+    await out.settled();
+  };
+  const { guestSize, clusterSize } = packer;
+  const requests = new OverlayRequests(
+    { ...overlay, guestSize },
+    {
+      store: (bytes, at) => {
+        out.bytes = bytes;
+        out.guest = at;
+        exact.request(at, at + bytes.length, out);
+        return settled();
+      },
+      zero: (from, to) => {
+        exact.zero(from, to, out);
+        return settled();
+      },
+    },
+  );
+  return {
+    write: (bytes, at) => requests.write(bytes, at),
+    zero: (at, length) => requests.zero(at, length),
+    writeCompressed: async (stream, at) => {
+      out.stream(stream, exact.compressed(at / clusterSize, stream.length, out));
+      await settled();
+      requests.stored = at + clusterSize;
+    },
+    dataEnd: () => out.dataEnd,
+    finish: async () => {
+      const size = packer.finish(out);
+      await out.settled();
+      return size;
+    },
+  };
+}
 
-  constructor(overlay: Overlay, target: Target, disk: Target) {
-    const { packer } = overlay;
-    if (packer.exact === undefined) throw new ImprintError("EINTERNAL", "the layout does not take requests");
-    this.packer = packer;
-    this.exact = packer.exact;
-    this.unit = overlay.unit;
-    this.zeroClusters = overlay.zeroClusters;
-    this.backing = overlay.backing;
+/** As `overlaySink`, over an image that was allocated ahead (its L2 entries are extended: qemu makes no others so). */
+export function mappedOverlaySink(
+  overlay: Omit<Overlay, "guestSize">,
+  image: MappedImage,
+  target: Target,
+  disk: Target = target,
+): RequestSink {
+  const places = new MappedPlaces(image, target, disk);
+  const requests = new OverlayRequests({ ...overlay, guestSize: image.header.size }, places);
+  return {
+    write: (bytes, at) => requests.write(bytes, at),
+    zero: (at, length) => requests.zero(at, length),
+    finish: () => image.size,
+  };
+}
+
+/** What becomes of requests to an overlay, in ascending order. */
+class OverlayRequests {
+  /** Bytes of the disk before which the unit at hand is stored, or is zero. */
+  stored = 0;
+  private zeroed = 0;
+  private readonly overlay: Overlay;
+  private readonly places: Places;
+  private readonly status: ReturnType<typeof statusOf>;
+  private readonly run: StatusRun = { state: ZERO, length: 0, host: -1, file: null };
+
+  constructor(overlay: Overlay, places: Places) {
+    this.overlay = overlay;
+    this.places = places;
     this.status = statusOf(overlay.backing);
-    this.out = new PackedWrites(target, disk);
   }
 
   async write(bytes: Uint8Array, at: number): Promise<void> {
-    const { unit } = this;
+    const { unit } = this.overlay;
     const to = at + bytes.length;
     const first = at - (at % unit);
     const end = Math.ceil(to / unit) * unit;
@@ -69,16 +128,8 @@ class OverlaySink implements CompressedSink {
     return this.place(wide, from);
   }
 
-  async writeCompressed(stream: Uint8Array, at: number): Promise<void> {
-    const { packer, exact, out } = this;
-    out.stream(stream, exact.compressed(at / packer.clusterSize, stream.length, out));
-    exact.flush(out);
-    await out.settled();
-    this.stored = at + packer.clusterSize;
-  }
-
-  readonly zero = async (at: number, length: number): Promise<void> => {
-    const { unit } = this;
+  async zero(at: number, length: number): Promise<void> {
+    const { unit, zeroClusters } = this.overlay;
     let head = at % unit;
     const tail = (at + length) % unit;
     for (let left = length; left > 0; ) {
@@ -87,58 +138,42 @@ class OverlaySink implements CompressedSink {
         n = Math.min(left, unit - head);
         head = (head + n) % unit;
       } else if (tail > 0 && n > unit) n -= tail;
-      if (!this.zeroClusters || !(await this.zeroUnits(at, n))) {
+      if (!zeroClusters || !(await this.zeroUnits(at, n))) {
         n = Math.min(n, ZEROS);
         await this.write(new Uint8Array(n), at);
       }
       at += n;
       left -= n;
     }
-  };
-
-  dataEnd(): number {
-    return this.out.dataEnd;
   }
 
-  async finish(): Promise<number> {
-    const size = this.packer.finish(this.out);
-    await this.out.settled();
-    return size;
-  }
-
-  private async place(bytes: Uint8Array, at: number): Promise<void> {
-    const { out, exact } = this;
-    out.bytes = bytes;
-    out.guest = at;
-    exact.request(at, at + bytes.length, out);
-    exact.flush(out);
+  private place(bytes: Uint8Array, at: number): Promise<void> {
     this.stored = at + bytes.length;
-    await out.settled();
+    return this.places.store(bytes, at);
   }
 
   /** Makes whole units zero; of a part of one, only where the rest of it reads as zeros anyway. False: it must be stored. */
   private async zeroUnits(at: number, length: number): Promise<boolean> {
-    const { unit, exact, out } = this;
+    const { unit, guestSize } = this.overlay;
     const end = at + length;
     const first = at - (at % unit);
-    const last = end === this.packer.guestSize ? end : Math.ceil(end / unit) * unit;
+    const last = end === guestSize ? end : Math.ceil(end / unit) * unit;
     if ((at > first || last > end) && !((await this.isZero(first, at)) && (await this.isZero(end, last))))
       return false;
-    exact.zero(first, last, out);
-    exact.flush(out);
-    await out.settled();
+    await this.places.zero(first, last);
     this.zeroed = Math.ceil(last / unit) * unit;
     return true;
   }
 
   /** True where [from, to) reads as zeros by its allocation. */
   private async isZero(from: number, to: number): Promise<boolean> {
-    const end = Math.min(to, this.packer.guestSize);
+    const { guestSize, backing } = this.overlay;
+    const end = Math.min(to, guestSize);
     if (from >= end) return true;
     if (from < this.stored) return false;
     let at = Math.max(from, this.zeroed);
-    while (at < end && at < this.backing.size) {
-      const r = this.status(at, Math.min(end, this.backing.size), false, this.run);
+    while (at < end && at < backing.size) {
+      const r = this.status(at, Math.min(end, backing.size), false, this.run);
       if (r !== null) await r;
       if (this.run.state !== ZERO) return false;
       at += this.run.length;
@@ -148,8 +183,9 @@ class OverlaySink implements CompressedSink {
 
   /** What [at, at + into.length) reads as before it is written. */
   private async below(into: Uint8Array, at: number): Promise<void> {
-    const there = at < this.zeroed ? 0 : Math.max(0, Math.min(into.length, this.backing.size - at));
-    const r = there > 0 ? this.backing.read(into.subarray(0, there), at) : 0;
+    const { backing } = this.overlay;
+    const there = at < this.zeroed ? 0 : Math.max(0, Math.min(into.length, backing.size - at));
+    const r = there > 0 ? backing.read(into.subarray(0, there), at) : 0;
     into.fill(0, typeof r === "number" ? r : await r);
   }
 }
