@@ -20,6 +20,12 @@ export function inputFiles(): readonly string[] {
   return [...files];
 }
 
+/** Forgets what was read and what will be written, for a process that runs several command lines. */
+export function forgetInputs(): void {
+  files.clear();
+  target = null;
+}
+
 /** Says what will be written: from now on no image may name it as its backing or data file. */
 export function keepApart(path: string): void {
   target = path;

@@ -1,6 +1,7 @@
 // Runs command lines in this process: starting Node for each of a thousand of them would take minutes.
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
+import { forgetInputs } from "../../cli/commands/input.ts";
 import { dispatch } from "../../cli/dispatch.ts";
 
 export interface Said {
@@ -33,6 +34,7 @@ async function captured(args: readonly string[], cwd: string): Promise<Said> {
   }) as typeof fs.writeSync;
   syncBuiltinESMExports();
   process.chdir(cwd);
+  forgetInputs();
   try {
     const code = await dispatch(args);
     return { code, stdout: said[0].join(""), stderr: said[1].join("") };
