@@ -14,7 +14,7 @@ export function canShare(args: readonly string[], options: RunOptions): boolean 
     Object.keys(options.env ?? {}).length === 0 &&
     options.input === undefined &&
     options.stdoutFile === undefined &&
-    !args.some((a) => a === "-" || /^-\w+-$|^\/dev\/(std|fd)/.test(a))
+    !args.some((a) => a === "-" || /^-\w+-$|^\/(dev\/(std|fd)|proc\/self)/.test(a))
   );
 }
 
