@@ -128,7 +128,6 @@ class MoveJob {
     if (end > Number.MAX_SAFE_INTEGER / 2)
       throw new RefusedError("ETOOLARGE", `${o.source}: would have to be ${end} bytes long`);
     if (!o.list) m.checkTarget(o.source, { needed: file.blockDevice ? end : 0 });
-    this.progress?.scan();
     const wishes: ExtSelectOptions = {
       scope: "data",
       nativeSelection: o.nativeSelection,
@@ -136,11 +135,12 @@ class MoveJob {
       wholeInodeTables: file.blockDevice,
       scramble: o.scramble,
       signal: this.stop.abort.signal,
+      onWarnings: (lines) => printError(lines.map((line) => `${printable(line)}\n`).join("")),
+      onProgress: () => this.progress?.scan(),
     };
     const selection = await volume.select(wishes).catch((error: unknown) => {
       throw shared.iterationFailure(error);
     });
-    for (const warning of selection.warnings) printError(`${printable(warning)}\n`);
     const { blocks, blockSize } = selection;
     const last = new m.ExtentList();
     blocks.runs(Math.floor((file.size - o.sourceOffset) / blockSize), blocks.limit, last);

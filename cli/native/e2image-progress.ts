@@ -14,6 +14,7 @@ export class BlockProgress {
   private second = 0;
   private width = 0;
   private blocks = 0;
+  private scanning = false;
 
   /** `now` is a clock in milliseconds. */
   constructor(put: (text: string) => void, now: () => number = Date.now) {
@@ -21,8 +22,10 @@ export class BlockProgress {
     this.now = now;
   }
 
+  /** Says once that inodes are read now. */
   scan(): void {
-    this.put("Scanning inodes...\n");
+    if (!this.scanning) this.put("Scanning inodes...\n");
+    this.scanning = true;
   }
 
   /** `total` in blocks, as native counts them: every marking. */
@@ -62,7 +65,7 @@ export class BlockProgress {
   }
 
   private counts(): string {
-    const percent = this.total > 0 ? Math.floor((100 * this.blocks) / this.total) : 100;
+    const percent = this.total > 0 ? Math.round((100 * this.blocks) / this.total) : 100;
     return `${this.blocks} / ${this.total} blocks (${percent}%)`;
   }
 

@@ -1,7 +1,7 @@
 import { ExtentList } from "../../src/bytes/extents.ts";
 import type { JobOptions, Progress } from "../../src/engine/api.ts";
 import type { LayoutSpec } from "../../src/engine/copy/spec.ts";
-import { AbortError, ImprintError, ReadError } from "../../src/errors.ts";
+import { AbortError, ImprintError, type IoError, ReadError } from "../../src/errors.ts";
 import type { ExtVolume } from "../../src/fs/ext/volume.ts";
 import type { Selection, Volume } from "../../src/fs/volume.ts";
 import type { Source } from "../../src/io/source.ts";
@@ -125,26 +125,31 @@ interface Output {
   readonly device: boolean;
 }
 
+/** Opens the output, or with `-n` its stand-in. Why it cannot be opened is told in native's words. */
 async function openOutput(o: E2imageOptions, path: string): Promise<Output> {
-  const m = await import("../../src/node.ts");
-  const { statSync } = await import("node:fs");
-  if (path === "-") return { target: m.openStdoutTarget(), inPlace: false, device: false };
   try {
-    const { kind } = m.checkTarget(path, { sources: [o.source] });
-    if (kind === "stream") return { target: m.openSequentialTarget(path), inPlace: false, device: false };
-    const partly = o.type === "raw" && (o.compare || o.targetOffset !== 0);
-    if (kind === "device" || (kind === "file" && partly)) {
-      const target = m.openInPlaceTarget(path, { shrink: o.targetOffset === 0 });
-      return { target, inPlace: true, device: statSync(path).isBlockDevice() };
-    }
-    return { target: m.createFileTarget(path, { mode: 0o600 }), inPlace: false, device: false };
+    return await (o.list ? listOutput(o, path) : writtenOutput(o, path));
   } catch (error) {
     const text = nativeText(error);
-    // A refusal of ours names the target itself; what the host says does not, in native's words.
+    // A refusal of ours names the target itself; what the host says does not.
     if (error instanceof ImprintError && text !== error.message)
       throw new Failure(`${text} while trying to open ${path}`);
     throw error;
   }
+}
+
+async function writtenOutput(o: E2imageOptions, path: string): Promise<Output> {
+  const m = await import("../../src/node.ts");
+  const { statSync } = await import("node:fs");
+  if (path === "-") return { target: m.openStdoutTarget(), inPlace: false, device: false };
+  const { kind } = m.checkTarget(path, { sources: [o.source] });
+  if (kind === "stream") return { target: m.openSequentialTarget(path), inPlace: false, device: false };
+  const partly = o.type === "raw" && (o.compare || o.targetOffset !== 0);
+  if (kind === "device" || (kind === "file" && partly)) {
+    const target = m.openInPlaceTarget(path, { shrink: o.targetOffset === 0 });
+    return { target, inPlace: true, device: statSync(path).isBlockDevice() };
+  }
+  return { target: m.createFileTarget(path, { mode: 0o600 }), inPlace: false, device: false };
 }
 
 /** Checks that native makes once the output is open; it prints them without its name. */
@@ -164,7 +169,7 @@ async function writeVolume(
   source: Source,
   volume: ExtVolume,
 ): Promise<number> {
-  const output = o.list ? await listOutput(o, path) : await openOutput(o, path);
+  const output = await openOutput(o, path);
   const { target } = output;
   const late = lateRefusal(o, path);
   if (late !== null) {
@@ -173,7 +178,6 @@ async function writeVolume(
     return FAILURE;
   }
   const progress = o.progress ? new BlockProgress(printError) : null;
-  progress?.scan();
   const done = await withJob(
     async (job) => {
       try {
@@ -218,7 +222,7 @@ async function listOutput(o: E2imageOptions, path: string): Promise<Output> {
   const kind = path === "-" ? "stream" : m.checkTarget(path, { sources: [o.source], force: true }).kind;
   const partly = o.type === "raw" && (o.compare || o.targetOffset !== 0);
   if (o.compare && (kind === "file" || kind === "device"))
-    return { ...(await openOutput(o, path)), inPlace: true };
+    return { ...(await writtenOutput(o, path)), inPlace: true };
   // Zeros are left out of a file that is made new, and of a QCOW2 image that is not on a device.
   const fresh = kind === "new" || (kind === "file" && !partly) || (o.type === "qcow2" && kind !== "device");
   return { target: noTarget(path, fresh), inPlace: false, device: kind === "device" };
@@ -244,8 +248,9 @@ async function copySelected(
     wholeInodeTables: output.device,
     scramble: o.scramble,
     signal: job.signal,
+    onWarnings: printWarnings,
+    onProgress: () => progress?.scan(),
   });
-  for (const warning of selection.warnings) printError(`${printable(warning)}\n`);
   const { blockSize } = volume;
   const notes = new BlockNotes(output.target.seekable ? print : printError);
   const writer = blockWriter(o, output, blockSize, notes);
@@ -265,11 +270,13 @@ async function copySelected(
       listOnly: o.list,
     });
   let lost = 0;
-  const tolerant = new m.TolerantSource(source, volume.size, blockSize, (at, error) => {
+  const lose = (at: number, error: IoError): void => {
     lost++;
     const block = Math.floor(at / blockSize);
     printError(`${programName(program)}: ${nativeText(error)} error reading block ${block}\n`);
-  });
+  };
+  const pulled = output.target.pull !== undefined;
+  const tolerant = new m.TolerantSource(source, volume.size, blockSize, lose, pulled);
   // The fast copiers read the file themselves and stop where they cannot: then all of it once more, block by block.
   const fast =
     writer === null && !o.scramble && output.target.host !== undefined && !endsEarly(source, selection);
@@ -283,6 +290,11 @@ async function copySelected(
   writer?.finish();
   notes.finish();
   return { unchanged: writer?.unchanged() ?? 0, lost };
+}
+
+/** Prints warnings about a volume. */
+function printWarnings(lines: readonly string[]): void {
+  printError(lines.map((line) => `${printable(line)}\n`).join(""));
 }
 
 /** What `-s` makes of a source. */

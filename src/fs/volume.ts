@@ -44,6 +44,8 @@ export interface SelectOptions {
   readonly wholeInodeTables?: boolean;
   /** Also answers with the blocks of directories (native's scramble map). */
   readonly scramble?: boolean;
+  /** The warnings not told yet: before inodes are read, and at the end, also where it fails. */
+  readonly onWarnings?: (lines: readonly string[]) => void;
   /** Called now and then; throws AbortError to stop. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;

@@ -108,6 +108,8 @@ const REFUSALS: readonly string[] = [
   "-Q a.img nosuch/out",
   "-r a.img junk/out",
   "-r a.img .",
+  "-r a.img ''",
+  "-Qf a.img ''",
   "-Q a.img /",
   "-Q -c a.img out",
   "-Qp a.img out",
@@ -118,7 +120,7 @@ const REFUSALS: readonly string[] = [
 
 for (const line of REFUSALS)
   test(`refused alike: e2image ${line}`, async (t) => {
-    const args = line === "" ? [] : line.split(" ");
+    const args = line === "" ? [] : line.split(" ").map((word) => (word === "''" ? "" : word));
     const { native, ours, oursDir } = await both(t, args);
     t.is(ours.code, 1);
     t.deepEqual(ours, native);
@@ -150,6 +152,17 @@ for (const [line, what] of SAME)
     t.is(written, !/^-\w*n/.test(line), "a list creates nothing");
     if (written) t.is(fileDifference(join(oursDir, "out"), join(nativeDir, "out")), null);
   });
+
+test("an inode table outside the volume: the warnings come before the failure", async (t) => {
+  const outside = (dir: string) => {
+    const bytes = readFileSync(join(dir, "a.img"));
+    bytes.writeUInt32LE(0x7fffffff, 2048 + 8);
+    writeFileSync(join(dir, "a.img"), bytes);
+  };
+  const { native, ours } = await both(t, ["-rp", "a.img", "out"], outside);
+  t.regex(native.stderr, /^Illegal block number .*\n[\s\S]*Scanning inodes/);
+  t.deepEqual({ ...ours, stderr: ours.stderr.replace(/\n\(.*\)\n$/, "\n") }, native);
+});
 
 test("a list for QCOW2 names the blocks of data", async (t) => {
   const { native, ours, oursDir } = await both(t, ["-Qan", "a.img", "out"]);

@@ -58,7 +58,11 @@ export interface ExtSelectOptions extends SelectOptions {
  */
 export async function select(parts: Parts, options: ExtSelectOptions): Promise<Selection> {
   const selector = new Selector(parts, options);
-  await selector.run();
+  try {
+    await selector.run();
+  } finally {
+    selector.tellWarnings();
+  }
   return selector.selection();
 }
 
@@ -77,6 +81,7 @@ class Selector {
   /** Inodes that are looked at one by one, ascending. */
   private readonly special: readonly number[];
   private badBlocks: number[] = [];
+  private told = 0;
   private readonly pace: Pace;
 
   constructor(parts: Parts, options: ExtSelectOptions) {
@@ -152,6 +157,13 @@ class Selector {
     if (whole && this.options.roles === true) this.restIsData();
   }
 
+  /** Passes on the warnings since the last call. */
+  tellWarnings(): void {
+    const lines = this.marker.warnings.slice(this.told);
+    this.told += lines.length;
+    if (lines.length > 0) this.options.onWarnings?.(lines);
+  }
+
   selection(): Selection {
     const { marker } = this;
     return {
@@ -167,6 +179,8 @@ class Selector {
   private async scan(fromGroup: number, toGroup: number): Promise<void> {
     const { sb, source, descriptors } = this.parts;
     const { onProgress, scope } = this.options;
+    this.tellWarnings();
+    if (fromGroup === 0) onProgress?.(0, sb.inodes);
     const flags =
       (scope === "data" ? CLASSIFY_DATA : 0) |
       (sb.wide ? CLASSIFY_WIDE : 0) |

@@ -57,7 +57,7 @@ export function checkTarget(path: string, check: TargetCheck = {}): TargetKind {
   const force = check.force ?? false;
   let st: fs.BigIntStats | undefined;
   try {
-    st = fs.statSync(path, { bigint: true, throwIfNoEntry: false });
+    st = fs.statSync(path, { bigint: true, throwIfNoEntry: path === "" });
   } catch (error) {
     throw hostError(error, path, "cannot look at");
   }
