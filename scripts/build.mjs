@@ -92,8 +92,12 @@ async function buildCommandLine() {
   const builtins = {
     name: "builtins",
     setup(build) {
-      build.onResolve({ filter: /^node:/ }, (a) => ({ path: a.path, namespace: "builtin" }));
-      build.onLoad({ filter: /.*/, namespace: "builtin" }, (a) => ({
+      build.onResolve({ filter: /^node:/ }, (a) => ({
+        path: a.path,
+        namespace: a.kind === "import-statement" ? "builtin" : "whole builtin",
+      }));
+      build.onLoad({ filter: /.*/, namespace: "builtin" }, (a) => ({ contents: namesOf(a.path) }));
+      build.onLoad({ filter: /.*/, namespace: "whole builtin" }, (a) => ({
         contents: `module.exports = process.getBuiltinModule(${JSON.stringify(a.path)});`,
       }));
     },
@@ -161,6 +165,15 @@ async function buildCommandLine() {
       outfile: `dist/cli/command-qemu-img-${name}.js`,
     });
   keepCompiledCode();
+}
+
+/** A builtin as a module each of whose names is only looked up where it is used. */
+function namesOf(builtin) {
+  const names = Object.keys(process.getBuiltinModule(builtin)).filter((n) => n !== "default");
+  return `const builtin = /* @__PURE__ */ process.getBuiltinModule(${JSON.stringify(builtin)});
+    const get = (name) => builtin[name];
+    export default builtin;
+    ${names.map((n, i) => `const n${i} = /* @__PURE__ */ get(${JSON.stringify(n)}); export { n${i} as ${n} };`).join("\n")}`;
 }
 
 /** Runs the commands once on a small volume, so that their compiled code is kept (see cached-require.cjs). */

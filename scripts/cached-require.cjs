@@ -4,7 +4,7 @@
 // biome-ignore lint/suspicious/noGlobalAssign: require is a parameter of the CommonJS module this is put into
 require = ((plain) =>
   function cached(name) {
-    if (!name.startsWith("./command-") || plain("module").enableCompileCache) return plain(name);
+    if (!name.startsWith("./command-") || !process.version.startsWith("v20.")) return plain(name);
     const fs = process.getBuiltinModule("node:fs");
     const { Script } = process.getBuiltinModule("node:vm");
     const file = __dirname + name.slice(1);

@@ -4,6 +4,7 @@ import type { Target } from "../../src/io/target.ts";
 import { formatDuration, formatSize, printable } from "../ui/format.ts";
 import { toJson } from "../ui/json.ts";
 import { print, printError } from "../ui/out.ts";
+import { isTerminal } from "../ui/terminal.ts";
 import { type OutputSettings, openOutput } from "./output.ts";
 
 const SIGNAL_NUMBER = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
@@ -17,10 +18,9 @@ export async function withJob<T>(
   show: { readonly line: boolean } = { line: true },
 ): Promise<T> {
   const { nodeBulk, nodeComparer, onSignals } = await import("../../src/node.ts");
-  const { isatty } = await import("node:tty");
   const abort = new AbortController();
   let line: { update(p: Progress): void; clear(): void } | null = null;
-  if (show.line && isatty(2)) {
+  if (show.line && isTerminal(2)) {
     const { ProgressLine } = await import("../ui/progress.ts");
     line = new ProgressLine(printError);
   }

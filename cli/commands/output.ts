@@ -1,10 +1,10 @@
 import { statSync } from "node:fs";
-import { isatty } from "node:tty";
 import type { OutputFormat, Qcow2Options } from "../../src/engine/api.ts";
 import { RefusedError } from "../../src/errors.ts";
 import type { Target } from "../../src/io/target.ts";
 import type { OptionSpec } from "../getopt.ts";
 import { UsageError } from "../ui/errors.ts";
+import { isTerminal } from "../ui/terminal.ts";
 import type { Arguments } from "./arguments.ts";
 import { inputFiles, keepApart } from "./input.ts";
 
@@ -73,7 +73,7 @@ export async function openOutput(path: string, settings: OutputSettings): Promis
   if (path === "") throw new UsageError("empty file name");
   if (path === "-") {
     if (settings.verify) throw new UsageError("--verify cannot read standard output back");
-    if (isatty(1)) throw new UsageError("standard output is a terminal; redirect it");
+    if (isTerminal(1)) throw new UsageError("standard output is a terminal; redirect it");
     return m.openStdoutTarget();
   }
   const stat = statSync(path, { throwIfNoEntry: false });

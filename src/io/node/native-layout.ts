@@ -24,3 +24,32 @@ export const BLKGETSIZE64 = 0x80081272;
  */
 export const FICLONERANGE = 0x4020940d;
 export const CLONE_RANGE_WORDS = 4;
+
+/** fcntl(2): the capacity of a pipe, bytes. Fact from linux/fcntl.h. */
+export const F_SETPIPE_SZ = 1031;
+export const F_GETPIPE_SZ = 1032;
+
+/** splice(2), tee(2): do not wait for room in the pipe. */
+export const SPLICE_F_NONBLOCK = 2;
+
+/** pipe2(2). Values of x86-64 and arm64 (asm-generic/fcntl.h). */
+export const O_NONBLOCK = 0x800;
+export const O_CLOEXEC = 0x80000;
+
+/** send(2): do not wait for room; EPIPE without a signal. */
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+
+/** struct pollfd: s32 descriptor, s16 events, s16 what happened. */
+export const POLLFD_BYTES = 8;
+export const POLLIN = 1;
+export const POLLOUT = 4;
+
+/**
+ * fcntl(2): asks for a lock of another open file description that conflicts. struct flock: s16 type at 0, s16 whence at 2,
+ * s64 start at 8, s64 length at 16, s32 process at 24. Facts from asm-generic/fcntl.h.
+ */
+export const F_OFD_GETLK = 36;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
+export const FLOCK_BYTES = 32;

@@ -1,6 +1,5 @@
-import { createRequire } from "node:module";
-import { constants } from "node:os";
 import { IoError } from "../../errors.ts";
+import { loadKoffi } from "./koffi.ts";
 import {
   BLKGETSIZE64,
   CLONE_RANGE_WORDS,
@@ -14,7 +13,7 @@ import {
 
 /**
  * System calls that Node does not offer, through the optional package koffi: 64-bit Linux only. koffi is loaded by the
- * first call (about 3 ms). Where it is missing, or IMPRINT_NO_KOFFI=1 is set, every call answers UNAVAILABLE and the
+ * first call (about 2 ms). Where it is missing, or IMPRINT_NO_KOFFI=1 is set, every call answers UNAVAILABLE and the
  * caller takes its portable way.
  */
 
@@ -37,6 +36,7 @@ interface Calls {
   errno(): number;
 }
 
+let library: NativeLibrary | null | undefined;
 let calls: Calls | null | undefined;
 
 /** Whether the calls can be made at all. Loads koffi. */
@@ -46,6 +46,7 @@ export function nativeAvailable(): boolean {
 
 /** Forgets what was loaded, so that IMPRINT_NO_KOFFI is looked at again. */
 export function resetNative(): void {
+  library = undefined;
   calls = undefined;
 }
 
@@ -155,25 +156,43 @@ function failed(code: string, doing: string, at: number): IoError {
 }
 
 /** "ENOSPC" for the number this host gives it. */
-function errorCode(errno: number): string {
+export function errorCode(errno: number): string {
+  // Loaded here, as few runs need it.
+  const { constants } = process.getBuiltinModule("node:os");
   for (const [name, value] of Object.entries(constants.errno)) if (value === errno) return name;
   return `E${errno}`;
 }
 
-/** The part of koffi used here. */
-interface Koffi {
-  load(path: null): { func(prototype: string): (...args: unknown[]) => unknown };
+/** The C library of this process. */
+export interface NativeLibrary {
+  /** A function of it, from its C prototype. */
+  func(prototype: string): (...args: unknown[]) => unknown;
+  /** Error number of the last call that failed. */
   errno(): number;
+}
+
+/** The C library, or null where no call can be made. Loads koffi. */
+export function nativeLibrary(): NativeLibrary | null {
+  if (library !== undefined) return library;
+  library = null;
+  if (process.env["IMPRINT_NO_KOFFI"] === "1") return null;
+  if (process.platform !== "linux" || (process.arch !== "x64" && process.arch !== "arm64")) return null;
+  try {
+    const koffi = loadKoffi();
+    const c = koffi.load(null);
+    library = { func: (prototype) => c.func(prototype), errno: () => koffi.errno() };
+  } catch {
+    // Not installed, or no binary for this C library: the portable ways do.
+  }
+  return library;
 }
 
 function load(): Calls | null {
   if (calls !== undefined) return calls;
   calls = null;
-  if (process.env["IMPRINT_NO_KOFFI"] === "1") return null;
-  if (process.platform !== "linux" || (process.arch !== "x64" && process.arch !== "arm64")) return null;
+  const c = nativeLibrary();
+  if (c === null) return null;
   try {
-    const koffi = createRequire(import.meta.url)("koffi") as Koffi;
-    const c = koffi.load(null);
     calls = {
       lseek: c.func("int64_t lseek(int, int64_t, int)") as Calls["lseek"],
       fallocate: c.func("int fallocate(int, int, int64_t, int64_t)") as Calls["fallocate"],
@@ -184,10 +203,10 @@ function load(): Calls | null {
       syncFileRange: c.func(
         "int sync_file_range(int, int64_t, int64_t, unsigned int)",
       ) as Calls["syncFileRange"],
-      errno: () => koffi.errno(),
+      errno: c.errno,
     };
   } catch {
-    // Not installed, or no binary for this C library: the portable ways do.
+    // A C library without one of them: the portable ways do.
   }
   return calls;
 }

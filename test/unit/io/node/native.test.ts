@@ -41,7 +41,7 @@ test.serial("an installation without koffi works the same as one that may not us
   const dir = scratch(t);
   const here = (name: string) => new URL(`../../../../src/${name}`, import.meta.url);
   fs.mkdirSync(join(dir, "src", "io", "node"), { recursive: true });
-  for (const name of ["errors.js", "io/node/native.js", "io/node/native-layout.js"])
+  for (const name of ["errors.js", "io/node/koffi.js", "io/node/native.js", "io/node/native-layout.js"])
     fs.copyFileSync(here(name), join(dir, "src", name));
   fs.writeFileSync(join(dir, "package.json"), '{"type":"module"}');
   fs.writeFileSync(
