@@ -183,17 +183,32 @@ function keepCompiledCode() {
   const image = join(scratch, "volume.qcow2");
   try {
     writeFileSync(volume, gunzipSync(readFileSync("test/fixtures/demo.img.gz")));
+    const top = join(scratch, "top.qcow2");
+    const made = (name) => join(scratch, name);
     for (const args of [
       ["info", volume],
       ["capture", volume, image, "--used"],
       ["map", image],
-      ["restore", image, join(scratch, "restored.img")],
+      ["restore", image, made("restored.img")],
       ["compare", volume, image],
-      ["convert", image, join(scratch, "converted.img")],
+      ["convert", image, made("converted.img")],
+      ["e2image", "-r", volume, made("meta.raw")],
+      ["ntfsclone", "--help"],
       ["qemu-img", "info", image],
       ["qemu-img", "map", image],
       ["qemu-img", "compare", volume, image],
-      ["e2image", "-r", volume, join(scratch, "meta.raw")],
+      ["qemu-img", "measure", "-O", "qcow2", image],
+      ["qemu-img", "convert", "-O", "qcow2", volume, made("converted.qcow2")],
+      ["qemu-img", "dd", "-O", "raw", "bs=1M", "count=1", `if=${volume}`, `of=${made("part.img")}`],
+      ["qemu-img", "create", "-f", "qcow2", "-b", image, "-F", "qcow2", top],
+      ["qemu-img", "resize", top, "+1M"],
+      ["qemu-img", "amend", "-o", "lazy_refcounts=on", top],
+      ["qemu-img", "bitmap", "--add", top, "b"],
+      ["qemu-img", "snapshot", "-c", "s", top],
+      ["qemu-img", "snapshot", "-d", "s", top],
+      ["qemu-img", "check", top],
+      ["qemu-img", "rebase", "-b", volume, "-F", "raw", top],
+      ["qemu-img", "commit", "-q", top],
     ])
       execFileSync(process.execPath, ["dist/cli/main.js", ...args], {
         stdio: "ignore",

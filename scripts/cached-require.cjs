@@ -17,7 +17,7 @@ require = ((plain) =>
     }
     const source = `(function (exports, require, module, __filename, __dirname) {${fs.readFileSync(file, "latin1")}\n})`;
     const script = new Script(source, { filename: file, cachedData });
-    if (cachedData === undefined)
+    if (process.env.IMPRINT_CODE_CACHE === "write")
       process.on("exit", () => fs.writeFileSync(cache, script.createCachedData()));
     const module = { exports: {} };
     script.runInThisContext()(module.exports, cached, module, file, __dirname);
