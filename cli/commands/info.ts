@@ -4,7 +4,7 @@ import { formatField, formatSize, printable, table } from "../ui/format.ts";
 import { fieldsToJson, toJson } from "../ui/json.ts";
 import { print } from "../ui/out.ts";
 import { type CommandSpec, INPUT_FORMAT_OPTION, JSON_OPTION, readArguments } from "./arguments.ts";
-import { openInput } from "./input.ts";
+import { inspectContainer, openInput } from "./input.ts";
 
 const SPEC: CommandSpec = {
   operands: ["FILE"],
@@ -20,10 +20,18 @@ export async function run(program: string, args: readonly string[]): Promise<num
   const read = readArguments(program, args, SPEC);
   if (read === null) return 0;
   const { inspect } = await import("../../src/engine/inspect.ts");
-  const opened = await openInput(read.operands[0], { format: read.format("inputFormat", "--input-format") });
-  try {
-    const found = await inspect(opened);
+  const [name] = read.operands;
+  const options = { format: read.format("inputFormat", "--input-format") };
+  const show = (found: Inspection): void =>
     print(read.has("json") ? toJson(inspectionToJson(found)) : inspectionToText(found));
+  const opened = await openInput(name, options).catch(async (error: unknown) => {
+    // A file that the image names may be missing: the image can still be described.
+    const image = await inspectContainer(name, options, error).catch(() => null);
+    if (image !== null) show(image);
+    throw error;
+  });
+  try {
+    show(await inspect(opened));
     if (opened.damage !== null) throw opened.damage;
   } finally {
     await opened.close();

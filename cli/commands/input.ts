@@ -1,6 +1,6 @@
-import type { OutputFormat } from "../../src/engine/api.ts";
+import type { Inspection, OutputFormat } from "../../src/engine/api.ts";
 import type { Opened } from "../../src/engine/open.ts";
-import { ImprintError } from "../../src/errors.ts";
+import { ImprintError, IoError, RefusedError } from "../../src/errors.ts";
 import type { Gate } from "../../src/io/gate.ts";
 import type { Source } from "../../src/io/source.ts";
 import { UsageError } from "../ui/errors.ts";
@@ -36,7 +36,11 @@ async function noticedGate(): Promise<Gate> {
   const { fileGate } = await import("../../src/io/node/gate.ts");
   const gate = fileGate();
   return async (request) => {
-    const source = await gate(request);
+    const source = await gate(request).catch((error: unknown) => {
+      if (!(error instanceof IoError)) throw error;
+      const text = `${request.purpose} of ${request.from}: ${error.message}`;
+      throw new IoError(error.code, text, error.offset, error);
+    });
     try {
       if (target !== null) {
         const { checkTarget } = await import("../../src/io/node/safety.ts");
@@ -67,6 +71,36 @@ export async function openInput(name: string, options: InputOptions): Promise<Op
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+/** What an image itself says where its contents cannot be read because of `error`; null where that is not known. */
+export async function inspectContainer(
+  name: string,
+  options: InputOptions,
+  error: unknown,
+): Promise<Inspection | null> {
+  if (name === "-" || !(error instanceof IoError || error instanceof RefusedError)) return null;
+  const { openContainer } = await import("../../src/engine/open.ts");
+  const file = await openSource(name);
+  try {
+    const container = await openContainer(file, {
+      gate: await noticedGate(),
+      format: options.format ?? "auto",
+    });
+    const info = [{ key: "error", label: "Error", value: error.message }];
+    return {
+      label: file.label,
+      size: file.size,
+      format: container.format,
+      container: container.info(),
+      diskSize: container.size,
+      partitionTable: "none",
+      partitions: [],
+      filesystem: { kind: "damaged", size: 0, blockSize: 0, info },
+    };
+  } finally {
+    await file.close();
   }
 }
 

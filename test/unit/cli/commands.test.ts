@@ -134,6 +134,12 @@ test("info tells container, partitions and filesystem", async (t) => {
   const qcow2 = json(await imprint(["info", "--json", "a.qcow2"], { cwd: dir }));
   t.like(qcow2, { format: "qcow2", diskSize: 8 * MIB });
   t.is((qcow2["filesystem"] as { kind: string }).kind, "ext4");
+  const chain = ["create", "-q", "-f", "qcow2", "-u", "-b", "gone.img", "-F", "raw", "top.qcow2", "1M"];
+  await must("qemu-img", chain, { cwd: dir });
+  const r = await imprint(["info", "--json", "top.qcow2"], { cwd: dir });
+  t.is(r.code, 1, "its contents cannot be known");
+  t.regex(r.stderr, /^imprint info: backing file of top\.qcow2: \S+gone\.img: cannot open: no such file/);
+  t.like(json(r)["container"] as object, { virtualSize: MIB, backingFile: "gone.img" });
 });
 
 test("map lists every byte once, as a table and as JSON", async (t) => {
