@@ -42,6 +42,7 @@ export class RescueImage {
     try {
       // All that can be read was read: sectors as small as can be let nothing else be lost.
       const known = new RescueSource(this.file, { sectorSize: 1, domain });
+      for (const [at, command] of this.input.concluded) known.patch(at, Uint8Array.of(command));
       const image = await openNtfscloneImage(known);
       await sayLost(lost, await openNtfs(image), say);
     } catch (error) {

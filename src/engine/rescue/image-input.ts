@@ -18,6 +18,8 @@ import { markLost } from "./marker.ts";
 const SECTOR = 512;
 /** How much less is read where a read fails, and how much more after one that does not. */
 const STEP = 8;
+/** From so many bytes on as many are read as are wanted. */
+const MOST_CAP = 256 * 1024;
 /** Commands that have to follow each other where a lost one is made up. */
 const LEAST_PROOF = 4;
 
@@ -43,6 +45,8 @@ export class RescueImageInput implements SequentialSource {
   readonly domain: DomainMap;
   /** Byte ranges of the volume that are lost, in the image's order. */
   readonly lost: [from: number, to: number][] = [];
+  /** Commands that were concluded: bytes of the image, and what has to be there. */
+  readonly concluded: (readonly [at: number, command: number])[] = [];
   private readonly source: Source;
   private readonly options: RescueImageOptions;
   private header: ImageHeader | null = null;
@@ -75,10 +79,13 @@ export class RescueImageInput implements SequentialSource {
     if (n <= 0) return 0;
     // What is lost together: a byte of a command, or what is left of a sector of a cluster.
     const least = this.inside === "data" ? Math.min(this.left, SECTOR - (this.done % SECTOR)) : 1;
-    for (let most = Math.min(this.cleanFrom(n), this.cap); most > least; most = Math.floor(most / STEP)) {
-      const part = into.subarray(0, most);
+    const all = this.cleanFrom(n);
+    for (let most = Math.min(all, this.cap); most > least; most = this.fewer(most)) {
+      const length = this.cap < MOST_CAP || most < all ? this.whole(most, least) : most;
+      const part = into.subarray(0, length);
       const got = await this.read(part, this.at);
-      if (got === null) continue;
+      if (got === null && length > least) continue;
+      if (got === null) break;
       this.cap = most * STEP;
       return this.follow(part.subarray(0, got));
     }
@@ -99,8 +106,20 @@ export class RescueImageInput implements SequentialSource {
     const command = this.inside === "command" ? await this.conclude() : null;
     if (command === null) throw new IoError("EIO", `${this.label}: read error at byte ${this.at}`, this.at);
     piece[0] = command;
+    this.concluded.push([this.at, command]);
     this.options.onGuess?.(this.at);
     return this.skip(piece);
+  }
+
+  private fewer(most: number): number {
+    return Math.floor(Math.min(most, MOST_CAP) / STEP);
+  }
+
+  /** At most `most` bytes that end where a sector of the cluster at hand does; `least` where there is no cluster at hand. */
+  private whole(most: number, least: number): number {
+    if (this.inside !== "data") return least;
+    if (most >= this.left) return this.left;
+    return Math.max(least, most - ((this.done + most) % SECTOR));
   }
 
   /** Bytes from here on, at most `n`, before the next that are known to be bad. */

@@ -292,7 +292,7 @@ export class RescueSource implements Source {
       bad = at + size;
     }
     const near = Math.max(size, Math.floor(first / NEAR));
-    while (good - bad > near) {
+    while (good - bad >= near) {
       const at = aligned((bad + good) / 2);
       if (await readable(at)) good = at;
       else bad = at + size;
