@@ -1,7 +1,7 @@
 import { ExtentList } from "../../src/bytes/extents.ts";
 import type { JobOptions, Progress } from "../../src/engine/api.ts";
 import type { LayoutSpec } from "../../src/engine/copy/spec.ts";
-import { AbortError, ImprintError, ReadError } from "../../src/errors.ts";
+import { AbortError, ImprintError, type IoError, ReadError } from "../../src/errors.ts";
 import type { ExtVolume } from "../../src/fs/ext/volume.ts";
 import type { Selection, Volume } from "../../src/fs/volume.ts";
 import type { Source } from "../../src/io/source.ts";
@@ -270,11 +270,13 @@ async function copySelected(
       listOnly: o.list,
     });
   let lost = 0;
-  const tolerant = new m.TolerantSource(source, volume.size, blockSize, (at, error) => {
+  const lose = (at: number, error: IoError): void => {
     lost++;
     const block = Math.floor(at / blockSize);
     printError(`${programName(program)}: ${nativeText(error)} error reading block ${block}\n`);
-  });
+  };
+  const pulled = output.target.pull !== undefined;
+  const tolerant = new m.TolerantSource(source, volume.size, blockSize, lose, pulled);
   // The fast copiers read the file themselves and stop where they cannot: then all of it once more, block by block.
   const fast =
     writer === null && !o.scramble && output.target.host !== undefined && !endsEarly(source, selection);

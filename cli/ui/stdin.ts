@@ -2,10 +2,11 @@ import { fstatSync, ftruncateSync, read } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isatty } from "node:tty";
 import { promisify } from "node:util";
+import { enlargePipe } from "../../src/io/node/native-pipe.ts";
 import { createFileTarget, IoError, type SequentialSource, spool } from "../../src/node.ts";
 import { UsageError } from "./errors.ts";
+import { isTerminal } from "./terminal.ts";
 
 let path: Promise<string> | null = null;
 
@@ -21,7 +22,7 @@ export function standardInput(): Promise<string> {
 async function seekableInput(): Promise<string> {
   const stat = fstatSync(0);
   if (stat.isFile() || stat.isBlockDevice()) return "/dev/stdin";
-  if (isatty(0)) throw new UsageError("standard input is a terminal; redirect an image into it");
+  if (isTerminal(0)) throw new UsageError("standard input is a terminal; redirect an image into it");
   // Never committed: its temporary file is one of those that are removed however the process ends.
   const copy = createFileTarget(join(tmpdir(), "imprint-stdin"), {
     mode: 0o600,
@@ -36,6 +37,7 @@ async function seekableInput(): Promise<string> {
  * writer the same Ctrl-C has ended is taken for the end of the image.
  */
 function patientInput(): SequentialSource {
+  enlargePipe(0);
   const readSome = promisify(read);
   let at = 0;
   return {

@@ -23,6 +23,7 @@ export class PacedTarget implements Target {
   readonly seekable: boolean;
   readonly fresh: boolean;
   readonly capacity: number;
+  readonly pull?: NonNullable<Target["pull"]>;
   private readonly base: Target;
   private readonly pace: Pace;
   private position = 0;
@@ -34,6 +35,7 @@ export class PacedTarget implements Target {
     this.seekable = base.seekable;
     this.fresh = base.fresh;
     this.capacity = base.capacity;
+    if (base.pull !== undefined) this.pull = (fd, host, length, at) => this.take(fd, host, length, at);
   }
 
   write(bytes: Uint8Array, at: number): void | Promise<void> {
@@ -58,6 +60,16 @@ export class PacedTarget implements Target {
 
   abort(): void | Promise<void> {
     return this.base.abort();
+  }
+
+  private async take(fd: number, host: number, length: number, at: number): Promise<number> {
+    if (at - this.position > PIECE) await zeroRange(this.base, this.position, at - this.position, this.pace);
+    const r = this.base.pull!(fd, host, length, at);
+    const n = r instanceof Promise ? await r : r;
+    this.position = at + n;
+    const wait = this.pace.step();
+    if (wait !== undefined) await wait;
+    return n;
   }
 
   private put(bytes: Uint8Array, at: number): void | Promise<void> {

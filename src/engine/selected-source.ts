@@ -48,7 +48,7 @@ export class SelectedSource implements Source {
     const lastBlock = Math.ceil(to / bs);
     const reached = this.blocks.runs(Math.floor(from / bs), lastBlock, list, BATCH);
     const end = reached >= lastBlock || reached >= this.blocks.limit ? to : Math.min(to, reached * bs);
-    const { plain } = this.base;
+    const plain = this.base.plain ?? this.base.underlying;
     const runs = new MapRuns(from);
     for (let i = 0; i < list.count; i++) {
       const s = Math.max(list.start(i) * bs, from);

@@ -5,24 +5,35 @@ import type { Source } from "../io/source.ts";
 
 /**
  * A source that never fails to read: a block that cannot be read is zeros (or as many bytes as there were), and
- * `onLost` is told its byte offset and why, once. Not `plain`, so that every byte comes through here.
+ * `onLost` is told its byte offset and why, once. Not `plain`, so that every byte that cannot be read comes through here.
  */
 export class TolerantSource implements Source {
   readonly size: number;
   readonly label: string;
+  readonly underlying?: NonNullable<Source["underlying"]>;
   private readonly base: Source;
   private readonly blockSize: number;
   private readonly onLost: (at: number, error: IoError) => void;
   /** Blocks that `onLost` has been told of. */
   private readonly told: BlockSet;
 
-  /** `size` in bytes: what is asked for, which may be more than the base holds. */
-  constructor(base: Source, size: number, blockSize: number, onLost: (at: number, error: IoError) => void) {
+  /**
+   * `size` in bytes: what is asked for, which may be more than the base holds. `pulled`: what can be read may be taken from
+   * the host file itself.
+   */
+  constructor(
+    base: Source,
+    size: number,
+    blockSize: number,
+    onLost: (at: number, error: IoError) => void,
+    pulled = false,
+  ) {
     this.base = base;
     this.size = size;
     this.label = base.label;
     this.blockSize = blockSize;
     this.onLost = onLost;
+    if (pulled && base.size >= size && base.plain !== undefined) this.underlying = base.plain;
     this.told = new BlockSet(Math.ceil(size / blockSize));
   }
 

@@ -13,6 +13,7 @@ import { copyInThread, writerOf } from "./copy/in-thread.ts";
 import { nonzeroClusters } from "./copy/nonzero.ts";
 import { type LayoutSpec, packerOf } from "./copy/spec.ts";
 import { PacedTarget, zeroRange } from "./paced-target.ts";
+import { streamRaw } from "./raw-stream.ts";
 import { clearForTables } from "./reused-target.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { sourceOfTarget, verifyOutput } from "./verify.ts";
@@ -142,6 +143,13 @@ async function write(source: Source, target: Target, options: WriteOptions): Pro
     });
     written = done.written;
     state = done.state;
+  } else if (layout.kind === "raw" && custom === undefined && output.pull !== undefined) {
+    written = await streamRaw({
+      source,
+      target: output,
+      offset: layout.offset,
+      onProgress: (walked) => report("copy", walked),
+    });
   } else {
     const counts = await copyInThread({
       source,

@@ -7,6 +7,13 @@ import type { Target } from "./target.ts";
 export interface Sink {
   /** Takes all of `bytes`; they may be reused once the call has settled. */
   write(bytes: Uint8Array): void | Promise<void>;
+  /** Takes `length` zeros; absent where they have to be written like anything else. */
+  zeros?(length: number): void | Promise<void>;
+  /**
+   * Takes `length` bytes at `at` of the host's descriptor `fd`, without bringing them here; returns how many it could (0:
+   * none), so that the rest is read and written.
+   */
+  pull?(fd: number, at: number, length: number): number | Promise<number>;
   /** The output is complete. */
   close(): void | Promise<void>;
   /** The output is given up: what was written is not to be used. */
@@ -15,6 +22,8 @@ export interface Sink {
 
 /** Writes to the sink are at least this many bytes, but for the last one. */
 const BATCH = 256 * 1024;
+/** Zeros of which at least as many are left to a sink that makes them itself. */
+const MANY_ZEROS = 64 * 1024;
 let zeros: Uint8Array | null = null;
 
 /**
@@ -33,9 +42,17 @@ export class StreamTarget implements Target {
   private position = 0;
   private state: "open" | "committed" | "aborted" = "open";
 
+  readonly pull?: NonNullable<Target["pull"]>;
+
   constructor(sink: Sink, label: string) {
     this.sink = sink;
     this.label = label;
+    if (sink.pull !== undefined)
+      this.pull = (fd, host, length, at) => {
+        this.check("write", at);
+        const r = this.fill(at - this.position);
+        return r instanceof Promise ? r.then(() => this.take(fd, host, length)) : this.take(fd, host, length);
+      };
   }
 
   /** Bytes of output so far, held ones included. */
@@ -85,6 +102,19 @@ export class StreamTarget implements Target {
       );
   }
 
+  private take(fd: number, host: number, length: number): number | Promise<number> {
+    const count = (n: number): number => {
+      this.position += n;
+      return n;
+    };
+    const pull = (): number | Promise<number> => {
+      const n = this.sink.pull!(fd, host, length);
+      return n instanceof Promise ? n.then(count) : count(n);
+    };
+    const r = this.flush();
+    return r instanceof Promise ? r.then(pull) : pull();
+  }
+
   private put(bytes: Uint8Array): void | Promise<void> {
     const length = bytes.length;
     if (this.held + length <= BATCH) {
@@ -111,6 +141,11 @@ export class StreamTarget implements Target {
   }
 
   private fill(length: number): void | Promise<void> {
+    if (length >= MANY_ZEROS && this.sink.zeros !== undefined) {
+      const r = this.flush();
+      this.position += length;
+      return r instanceof Promise ? r.then(() => this.sink.zeros!(length)) : this.sink.zeros(length);
+    }
     while (length > 0) {
       const r = this.fillStep(length);
       length = r.left;

@@ -18,6 +18,11 @@ export interface Target {
   zero(at: number, length: number): void | Promise<void>;
   /** Reads back what was written (verify, compare in place); absent where the target cannot. */
   read?(into: Uint8Array, at: number): number | Promise<number>;
+  /**
+   * As `write` for bytes of the host's descriptor `fd` at `host`, which need not be brought here for it (a pipe takes them
+   * inside the kernel). Returns how many it could take from the start, 0 for none: the rest is to be written.
+   */
+  pull?(fd: number, host: number, length: number, at: number): number | Promise<number>;
   /** Ends the output at exactly `size` bytes (ignored by devices) and publishes it. */
   commit(size: number): void | Promise<void>;
   /** Drops the output; safe to call at any time, also after commit (then nothing happens). */

@@ -104,7 +104,7 @@ test.serial("a reader that goes away is EPIPE", async (t) => {
     import { openStdoutTarget } from ${io("node/stdout-target.js")};
     const target = openStdoutTarget();
     try {
-      for (let at = 0; ; at += 1 << 20) target.write(new Uint8Array(1 << 20), at);
+      for (let at = 0; ; at += 1 << 20) await target.write(new Uint8Array(1 << 20), at);
     } catch (e) {
       writeFileSync(${JSON.stringify(out)}, e.name + " " + e.code + " " + e.message);
       target.abort();
@@ -124,9 +124,9 @@ test.serial("a slow reader of a non-blocking pipe gets every byte", async (t) =>
     const piece = new Uint8Array(300000);
     for (let i = 0; i < 20; i++) {
       piece.fill(i);
-      target.write(piece, i * 400000);
+      await target.write(piece, i * 400000);
     }
-    target.commit(8000001);`;
+    await target.commit(8000001);`;
   const c = child(program, ["ignore", "pipe", "pipe"]);
   const pieces: Buffer[] = [];
   let n = 0;
@@ -149,7 +149,7 @@ test.serial("standard input that is non-blocking is read to its end", async (t) 
     const s = openStdinSource();
     const into = new Uint8Array(100000);
     let total = 0, sum = 0;
-    for (let n; (n = s.next(into)) > 0; total += n) for (let i = 0; i < n; i++) sum = (sum + into[i]) % 65521;
+    for (let n; (n = await s.next(into)) > 0; total += n) for (let i = 0; i < n; i++) sum = (sum + into[i]) % 65521;
     s.close();
     console.log(total, sum);`;
   const c = child(program, ["pipe", "pipe", "ignore"]);

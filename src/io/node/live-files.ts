@@ -10,6 +10,7 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 export type EndSignal = (typeof SIGNALS)[number];
 let installed = false;
 let handler: ((signal: EndSignal) => void) | null = null;
+let asked = false;
 
 /** Notes a temporary file; the first call installs the handlers. */
 export function trackLive(path: string): void {
@@ -47,7 +48,13 @@ export function cleanupLive(): number {
  */
 export function onSignals(handle: ((signal: EndSignal) => void) | null): void {
   handler = handle;
+  asked = false;
   if (handle !== null) install();
+}
+
+/** Whether a handler of `onSignals` was called by a signal: what waits for another process has to give up. */
+export function endAsked(): boolean {
+  return asked;
 }
 
 function install(): void {
@@ -62,6 +69,7 @@ function received(signal: NodeJS.Signals): void {
   if (handler === null && process.listenerCount(signal) > 1) return;
   cleanupLive();
   if (handler !== null) {
+    asked = true;
     handler(signal as EndSignal);
     return;
   }

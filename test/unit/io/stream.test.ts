@@ -98,6 +98,47 @@ for (const async of [false, true]) {
   });
 }
 
+for (const async of [false, true])
+  test(`a sink that makes zeros and pulls files itself gets them in order (${async ? "async" : "sync"})`, async (t) => {
+    const out = keeping(async);
+    const file = ramp(500 * KIB, 7);
+    const asked: string[] = [];
+    const sink: Sink = {
+      ...out.sink,
+      zeros(length) {
+        asked.push(`zeros ${length}`);
+        return out.sink.write(new Uint8Array(length));
+      },
+      pull(fd, at, length) {
+        asked.push(`pull ${fd} ${at} ${length}`);
+        // No more than this at a time.
+        const part = file.subarray(at, at + Math.min(length, 200 * KIB));
+        const r = out.sink.write(part);
+        return r instanceof Promise ? r.then(() => part.length) : part.length;
+      },
+    };
+    const target = new StreamTarget(sink, "out");
+    const want = Buffer.alloc(900 * KIB);
+    want.set(ramp(10), 0);
+    await target.write(ramp(10), 0);
+    // A small gap is kept with the bytes around it; a large one goes to the sink, behind what is held.
+    t.is(await target.pull!(9, 5, 100 * KIB, 1000), 100 * KIB);
+    want.set(file.subarray(5, 5 + 100 * KIB), 1000);
+    t.is(await target.pull!(9, 0, 400 * KIB, 300 * KIB), 200 * KIB);
+    want.set(file.subarray(0, 200 * KIB), 300 * KIB);
+    await target.write(ramp(10, 3), 500 * KIB);
+    want.set(ramp(10, 3), 500 * KIB);
+    t.throws(() => target.pull!(9, 0, 10, 499 * KIB), { code: "ESPIPE" });
+    await target.commit(want.length);
+    t.true(out.all().equals(want));
+    t.deepEqual(asked, [
+      `pull 9 5 ${100 * KIB}`,
+      `zeros ${200 * KIB - 1000}`,
+      `pull 9 0 ${400 * KIB}`,
+      `zeros ${400 * KIB - 10}`,
+    ]);
+  });
+
 test("a synchronous sink is never waited for", (t) => {
   const target = new StreamTarget(keeping(false).sink, "out");
   t.is(target.write(ramp(300 * KIB), 1000), undefined);
