@@ -1,5 +1,5 @@
 import { parentPort } from "node:worker_threads";
-import { Copier } from "../engine/copy/copier.ts";
+import { Copier, THREADED_CHUNK_BYTES } from "../engine/copy/copier.ts";
 import { packerOf } from "../engine/copy/spec.ts";
 import { Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
@@ -30,6 +30,7 @@ port.on("message", async (message: ToHelper) => {
         skipZero: job.skipZero,
         ordered: job.ordered,
         shareFrom: 0,
+        chunkBytes: THREADED_CHUNK_BYTES,
       });
       return;
     }

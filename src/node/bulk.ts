@@ -9,6 +9,7 @@ import {
   type CopyIo,
   OwnTurns,
   SHARED_CHUNK_BYTES,
+  THREADED_CHUNK_BYTES,
   type Turns,
   unitOf,
 } from "../engine/copy/copier.ts";
@@ -164,12 +165,14 @@ class NodeBulk implements BulkCopier {
     const skipZero = job.skipZero && (share === undefined || job.layout.kind === "e2image");
     const labels = { source: job.source.label, target: job.target.path };
     const allocation = allocationOf(job, ordered);
+    const readBytes = threads ? THREADED_CHUNK_BYTES : CHUNK_BYTES;
     const copier = new Copier(packer, descriptorIo(job.target.fd, labels, allocation, share), {
       skipZero,
       ordered,
       shareFrom: share === undefined ? 0 : SHARE_FROM,
+      chunkBytes: readBytes,
     });
-    const chunkBytes = share === undefined || skipZero ? CHUNK_BYTES : SHARED_CHUNK_BYTES;
+    const chunkBytes = share === undefined || skipZero ? readBytes : SHARED_CHUNK_BYTES;
     try {
       const planner = plannerOf(job.source, packer, unitOf(packer), chunkBytes);
       const window = new Window(threads ? new SharedArrayBuffer(Window.bytes) : undefined);

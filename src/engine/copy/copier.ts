@@ -59,6 +59,8 @@ export interface CopyRules {
    * target. Without `skipZero` what is shared is not read either.
    */
   readonly shareFrom: number;
+  /** Bytes of a chunk that the copier reads at once. */
+  readonly chunkBytes: number;
 }
 
 /** Bytes a copier has dealt with. */
@@ -71,6 +73,8 @@ export interface CopyCounts {
 
 /** Bytes of clusters in one chunk. */
 export const CHUNK_BYTES = 512 * 1024;
+/** The same where two threads take turns: each turn costs a switch. */
+export const THREADED_CHUNK_BYTES = 2 * 1024 * 1024;
 /** The same where extents are shared without being read. */
 export const SHARED_CHUNK_BYTES = 64 * 1024 * 1024;
 
@@ -100,7 +104,7 @@ export class Copier {
     this.rules = rules;
     this.unit = unitOf(packer);
     const most = packer.exact === undefined ? 0 : ITERATION_BYTES;
-    this.slot = this.kernel.take(Math.max(CHUNK_BYTES, packer.clusterSize, packer.chunkUnit ?? 0, most));
+    this.slot = this.kernel.take(Math.max(rules.chunkBytes, packer.clusterSize, packer.chunkUnit ?? 0, most));
   }
 
   dispose(): void {

