@@ -1,6 +1,4 @@
 // A move within one file loses nothing, wherever it is interrupted: power cuts in memory, SIGKILL for real.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import {
   copyFileSync,
   existsSync,
@@ -27,7 +25,8 @@ import { CrashFile, CrashStore, Power, PowerCut } from "../support/crash-disk.ts
 import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
 import { noise } from "../support/ext-tree.ts";
 import { mount, scratch, sh } from "../support/host.ts";
-import { cli, imprint, must } from "../support/native.ts";
+import { countChanges, killedAt } from "../support/kill-point.ts";
+import { imprint, imprintProcess } from "../support/native.ts";
 import { Random } from "../support/random.ts";
 
 const BLOCK = 1024;
@@ -192,34 +191,33 @@ for (const right of [false, true])
         }
       });
 
-/** Runs the command and kills it `delay` ms after its journal appears; true where it ended before. */
-async function killed(dir: string, args: readonly string[], delay: number): Promise<boolean> {
-  const child = spawn(process.execPath, [cli, "e2image", ...args], {
-    cwd: dir,
-    stdio: "ignore",
-    env: { ...process.env, IMPRINT_MOVE_STEP: "32768" },
-  });
-  const exit = once(child, "exit");
-  let gone = false;
-  void exit.then(() => {
-    gone = true;
-  });
-  while (!gone && !existsSync(join(dir, JOURNAL))) await new Promise((r) => setTimeout(r, 1));
-  await new Promise((r) => setTimeout(r, delay));
-  child.kill("SIGKILL");
-  const [code] = (await exit) as [number | null];
-  return code === 0;
-}
-
+/** Small steps, so that there are many moments to be killed at. */
+const STEPS = { IMPRINT_MOVE_STEP: "32768" };
 const JOURNAL = ".disk.imprint-move";
 
-for (const [what, source, destination, flags, longest] of [
-  ["to the right by less than a block", 4096, 4096 + 700, "-ra", 150],
-  ["to the right, overlapping, scrambled", 0, 3 << 20, "-ras", 20],
-  ["to the right, to a place of its own", 0, 9 << 20, "-ra", 6],
-  ["to the left by less than a step, scrambled", 20_480, 0, "-ras", 150],
-  ["to the left, overlapping", (5 << 20) + 77, 512, "-ra", 10],
-  ["to the left, to a place of its own", 9 << 20, 0, "-ra", 6],
+/** Number of changes that the whole command makes; it must succeed. */
+function changesOf(dir: string, args: readonly string[]): Promise<number> {
+  return countChanges(join(dir, "count"), async (env) => {
+    const r = await imprintProcess(["e2image", ...args], { cwd: dir, env: { ...env, ...STEPS } });
+    if (r.code !== 0) throw new Error(r.stderr);
+  }).finally(() => rmSync(join(dir, "count"), { force: true }));
+}
+
+/** Runs the command until its change number `at`; true where it ended before. */
+async function killed(dir: string, args: readonly string[], at: number): Promise<boolean> {
+  const env = { ...(await killedAt(at)), ...STEPS };
+  const r = await imprintProcess(["e2image", ...args], { cwd: dir, env });
+  if (r.signal !== "SIGKILL" && r.code !== 0) throw new Error(r.stderr);
+  return r.code === 0;
+}
+
+for (const [what, source, destination, flags] of [
+  ["to the right by less than a block", 4096, 4096 + 700, "-ra"],
+  ["to the right, overlapping, scrambled", 0, 3 << 20, "-ras"],
+  ["to the right, to a place of its own", 0, 9 << 20, "-ra"],
+  ["to the left by less than a step, scrambled", 20_480, 0, "-ras"],
+  ["to the left, overlapping", (5 << 20) + 77, 512, "-ra"],
+  ["to the left, to a place of its own", 9 << 20, 0, "-ra"],
 ] as const)
   test(`killed for real, ${what}`, async (t) => {
     const dir = scratch(t, "move");
@@ -227,19 +225,18 @@ for (const [what, source, destination, flags, longest] of [
     const disk = Buffer.concat([noise(3, source), volume, noise(4, 50_000)]);
     const args = [flags, "-o", `${source}`, "-O", `${destination}`, "disk"];
     writeFileSync(join(dir, "disk"), disk);
-    const whole = await imprint(["e2image", ...args], { cwd: dir });
-    t.is(whole.code, 0, whole.stderr);
+    const changes = await changesOf(dir, args);
+    t.true(changes > 8, `${changes} changes`);
     const wanted = readFileSync(join(dir, "disk"));
     t.deepEqual(readdirSync(dir), ["disk"]);
     const random = new Random(destination + 1);
-    let kills = 0;
-    for (let round = 0; round < 25 && kills < 5; round++) {
+    const inside = () => 2 + random.below(changes - 2);
+    for (const first of [1, 2, inside(), inside(), changes - 1, changes]) {
+      const label = `killed at ${first} of ${changes}`;
       writeFileSync(join(dir, "disk"), disk);
-      for (let k = 0; k < 3; k++) {
-        if (await killed(dir, args, random.below(longest))) break;
-        kills++;
-        if (!existsSync(join(dir, JOURNAL))) break;
-      }
+      t.false(await killed(dir, args, first), label);
+      // And again, once, after it went on from there.
+      if (existsSync(join(dir, JOURNAL))) await killed(dir, args, 1 + random.below(changes));
       // Done, or never begun, or to be finished: the same command sees to it, unless it is done.
       if (existsSync(join(dir, JOURNAL)) || !readFileSync(join(dir, "disk")).equals(wanted)) {
         const r = await imprint(["e2image", ...args], { cwd: dir });
@@ -249,10 +246,9 @@ for (const [what, source, destination, flags, longest] of [
         // command takes it away.
         rmSync(join(dir, `${JOURNAL}.lock`), { force: true });
       }
-      t.true(readFileSync(join(dir, "disk")).equals(wanted), `round ${round}`);
-      t.deepEqual(readdirSync(dir), ["disk"]);
+      t.true(readFileSync(join(dir, "disk")).equals(wanted), label);
+      t.deepEqual(readdirSync(dir), ["disk"], label);
     }
-    t.true(kills >= 4, `${kills} kills`);
   });
 
 /** A volume amid a move that was killed with its journal there, and what it should become. */
@@ -260,22 +256,12 @@ async function halfMoved(dir: string): Promise<{ args: string[]; wanted: Buffer 
   const args = ["-ra", "-O", "20480", "disk"];
   const volume = await shapeImage(shapeNamed("ext4-1k"));
   copyFileSync(volume, join(dir, "disk"));
-  await must(process.execPath, [cli, "e2image", ...args], { cwd: dir });
+  const changes = await changesOf(dir, args);
   const wanted = readFileSync(join(dir, "disk"));
-  for (let delay = 60; ; delay = delay > 200 ? 5 : delay * 1.3) {
-    // Nothing may be left of an attempt that was killed too early.
-    for (const name of [JOURNAL, `${JOURNAL}.lock`]) rmSync(join(dir, name), { force: true });
-    copyFileSync(volume, join(dir, "disk"));
-    await killed(dir, args, delay);
-    // Well under way, and not at its end.
-    const now = readFileSync(join(dir, "disk"));
-    let moved = 0;
-    let left = 0;
-    for (let at = 0; at + 32_768 <= wanted.length; at += 32_768)
-      if (now.compare(wanted, at, at + 32_768, at, at + 32_768) === 0) moved++;
-      else left++;
-    if (existsSync(join(dir, JOURNAL)) && moved > 30 && left > 5) break;
-  }
+  copyFileSync(volume, join(dir, "disk"));
+  await killed(dir, args, Math.floor(changes / 2));
+  if (!existsSync(join(dir, JOURNAL)) || readFileSync(join(dir, "disk")).equals(wanted))
+    throw new Error("the move was not interrupted");
   return { args, wanted };
 }
 
@@ -366,7 +352,7 @@ test("a disk that is full stops a move, and with room again it goes on", async (
   const volume = await shapeImage(shapeNamed("ext4-1k"));
   copyFileSync(volume, join(dir, "disk"));
   const args = ["-ra", "-O", `${(1 << 20) + 300}`];
-  await must(process.execPath, [cli, "e2image", ...args, "disk"], { cwd: dir });
+  t.is((await imprint(["e2image", ...args, "disk"], { cwd: dir })).code, 0);
   copyFileSync(volume, join(at, "disk"));
   for (const room of [100_000, 300_000, 700_000, 2_000_000]) {
     writeFileSync(join(at, "filler"), "");

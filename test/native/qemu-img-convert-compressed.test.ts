@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import test from "ava";
 import { run as qemuImg } from "../../cli/native/qemu-img.ts";
 import { layoutOptions, makeSource, SOURCE_KINDS, sparseFile } from "../support/convert-sources.ts";
-import { cli, fileDifference, inScratch, must, run } from "../support/native.ts";
+import { cli, fileDifference, imprint, inScratch, must, run } from "../support/native.ts";
 import { Random } from "../support/random.ts";
 
 const command = `${process.execPath} ${cli} qemu-img`;
@@ -113,18 +113,12 @@ test("what is stopped or damaged leaves nothing behind, and what was there stays
       ["-c", "-O", "qcow2"],
       ["-O", "qcow2", "-S", "0"],
     ]) {
-      const r = await run(process.execPath, [cli, "qemu-img", "convert", ...args, "q", "out"], { cwd: dir });
+      const r = await imprint(["qemu-img", "convert", ...args, "q", "out"], { cwd: dir });
       t.is(r.code, 1);
       t.regex(r.stderr, /file ends at/);
       t.deepEqual(readdirSync(dir).sort(), ["a", "out", "q"]);
     }
-    const saved = await run(
-      process.execPath,
-      [cli, "qemu-img", "convert", "--salvage", "-O", "raw", "q", "r"],
-      {
-        cwd: dir,
-      },
-    );
+    const saved = await imprint(["qemu-img", "convert", "--salvage", "-O", "raw", "q", "r"], { cwd: dir });
     t.is(saved.code, 0);
     await must("qemu-img", ["convert", "-O", "raw", "q", "native"], { cwd: dir });
     t.is(fileDifference(join(dir, "r"), join(dir, "native")), null);

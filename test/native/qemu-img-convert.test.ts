@@ -10,7 +10,7 @@ import {
   type SourceKind,
   sparseFile,
 } from "../support/convert-sources.ts";
-import { cli, fileDifference, inScratch, must, run } from "../support/native.ts";
+import { fileDifference, imprint, inScratch, must, run } from "../support/native.ts";
 import { Random } from "../support/random.ts";
 
 const pick = <T>(random: Random, list: readonly T[]): T => list[random.below(list.length)];
@@ -163,7 +163,7 @@ test("texts and exit codes as qemu-img", (t) =>
       const args = ["convert", ...line.split(" ").filter((w) => w !== "")];
       const [a, b] = await Promise.all([
         run("qemu-img", args, { cwd: native }),
-        run(process.execPath, [cli, "qemu-img", ...args], { cwd: ours }),
+        imprint(["qemu-img", ...args], { cwd: ours }),
       ]);
       t.is(b.code, a.code, line);
       t.is(b.stderr, a.stderr, line);

@@ -6,7 +6,8 @@ import type { Shape } from "./ext-shapes.ts";
 import { fileDifference, imprint, limiter, type Outcome, run } from "./native.ts";
 
 const MEMORY = 300 * 1024 * 1024;
-const SECONDS = 20;
+/** Far more than any of them takes, as machines may be slow and busy. */
+const SECONDS = 60;
 
 /** Signs of a fault of ours rather than of the volume. */
 const CRASH =

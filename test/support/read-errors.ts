@@ -1,10 +1,9 @@
 // Read errors on chosen bytes of a file, for any program: a library that is loaded before the C library where there is a C
 // compiler, else a file on a btrfs volume whose blocks were damaged (in blocks of 4096 bytes then).
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { must, run } from "./native.ts";
+import { must } from "./native.ts";
+import { preloadLibrary } from "./preload.ts";
 
 const SOURCE = `
 #define _GNU_SOURCE
@@ -104,27 +103,7 @@ export interface FailingFile {
   readonly granularity: number;
 }
 
-let library: Promise<string | null> | null = null;
-
-/** Builds the library, once on this machine; null where there is no C compiler. */
-function shim(): Promise<string | null> {
-  library ??= (async () => {
-    const name = `imprint-read-errors-${createHash("sha256").update(SOURCE).digest("hex").slice(0, 16)}.so`;
-    const path = join(tmpdir(), name);
-    if (existsSync(path)) return path;
-    const stem = `${path}.${process.pid}`;
-    writeFileSync(`${stem}.c`, SOURCE);
-    const r = await run("cc", ["-shared", "-fPIC", "-O1", "-w", "-o", stem, `${stem}.c`, "-ldl"]).catch(
-      () => null,
-    );
-    rmSync(`${stem}.c`);
-    if (r === null) return null;
-    if (r.code !== 0) throw new Error(`the preloaded library does not compile:\n${r.stderr}`);
-    renameSync(stem, path);
-    return path;
-  })();
-  return library;
-}
+const shim = (): Promise<string | null> => preloadLibrary("read-errors", SOURCE);
 
 /** Whether single bytes can fail, and only for some time; else whole blocks fail for good. */
 export async function hasFineErrors(): Promise<boolean> {

@@ -34,6 +34,7 @@ export function warmly(args: readonly string[], options: RunOptions): Promise<Ou
 class Warm {
   gone = false;
   private readonly child: ChildProcess;
+  private readonly ready: Promise<void>;
   private answer: ((a: WarmAnswer) => void) | null = null;
   private ended: ((code: number | null, signal: NodeJS.Signals | null) => void) | null = null;
   private stray = 0;
@@ -56,13 +57,20 @@ class Warm {
     });
     child.on("error", () => this.end(null, null));
     child.on("close", (code, signal) => this.end(code, signal));
-    child.on("message", (a: WarmAnswer) => this.answer?.(a));
+    this.ready = new Promise((done) => {
+      child.once("close", done);
+      child.on("message", (a: WarmAnswer | "ready") => {
+        if (a === "ready") done();
+        else this.answer?.(a);
+      });
+    });
     this.hold(false);
   }
 
   async run(args: readonly string[], options: RunOptions): Promise<Outcome> {
     const { child } = this;
     this.hold(true);
+    await this.ready;
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
@@ -86,9 +94,11 @@ class Warm {
         };
         this.ended = (code, signal) =>
           done({ code, signal, stdout: Buffer.alloc(0), stderr: this.stderr, peak: 0, timedOut });
-        child.send(job, (e) => {
-          if (e !== null) fail(e);
-        });
+        if (this.gone) fail(new Error(`no process to run commands in: ${this.stderr}`));
+        else
+          child.send(job, (e) => {
+            if (e !== null) fail(e);
+          });
       });
     } finally {
       clearTimeout(timer);

@@ -40,3 +40,6 @@ process.on("message", async (job: WarmJob) => {
   };
   send(answer);
 });
+
+// The command line is loaded: what takes long from now on is the command.
+send("ready");
