@@ -160,6 +160,17 @@ test.serial("Ctrl-C that ends the writer of a pipe too is not taken for the end 
   t.deepEqual(fs.readdirSync(dir), []);
 });
 
+test.serial("text that standard output does not take: one line, exit 1", async (t) => {
+  const full = fs.openSync("/dev/full", "w");
+  t.teardown(() => fs.closeSync(full));
+  for (const args of [["--help"], ["info", "--help"], ["e2image", "--version"], ["qemu-img", "--help"]]) {
+    const child = spawn(process.execPath, [cli, ...args], { stdio: ["ignore", full, "pipe"] });
+    const { code, stderr } = await ended(child);
+    t.is(code, 1, args.join(" "));
+    t.regex(stderr, /^imprint[ a-z]*: no space left on device\n$/, args.join(" "));
+  }
+});
+
 test.serial("a full disk: a message, exit 1, nothing left", async (t) => {
   const dir = scratch(t, "cli");
   const image = volume(t, join(dir, "v.img"), 64, 1);
