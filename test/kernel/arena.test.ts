@@ -92,7 +92,7 @@ test("the kernel's own arena: a slot is wasm memory, borrow gives back after a t
   const kernel = Kernel.get();
   t.is(Kernel.get(), kernel);
   const whole = kernel.raw.arenaLength();
-  t.is(whole, 64 << 20);
+  t.is(whole, 56 << 20);
   const slot = kernel.take(whole);
   t.is(slot.bytes.buffer, kernel.raw.memory.buffer);
   t.throws(() => kernel.take(1), { instanceOf: RangeError });
