@@ -93,6 +93,18 @@ test("as qemu-img: over a backing file", async (t) => {
     );
 });
 
+test("as qemu-img: over a backing file whose stored clusters are holes on the host", (t) =>
+  inScratch("convert", async (dir) => {
+    const [base, sparse, top] = ["base", "sparse", "top"].map((name) => join(dir, name));
+    await must("qemu-img", ["create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", base, "3M"]);
+    await must("qemu-io", ["-c", "write -P 3 1600k 512", base]);
+    await must("cp", ["--sparse=always", base, sparse]);
+    const made = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "-b", sparse, "-F", "qcow2"];
+    await must("qemu-img", [...made, top]);
+    await must("qemu-io", ["-c", "write -z 88k 4k", "-c", "write -P 7 377k 12k", top]);
+    await alike(t, dir, ["-O", "qcow2", "-B", sparse, "-F", "qcow2", top], "zeros over holes");
+  }));
+
 test("as qemu-img: preallocation, data files", async (t) => {
   for (let i = 0; i < 6; i++)
     await sample(t, 3000 + i, (random, dir) => {

@@ -258,6 +258,11 @@ test.serial("usage, unknown words and files that do not open", async (t) => {
     "compare -T foo holes holes",
     "compare -z holes holes",
     "compare -q holes fresh",
+    "compare -p holes nowhere",
+    "compare --object id=x holes fresh",
+    'resize json:{"driver":"raw","file":{"filename":"holes"}} -1',
+    "bitmap --merge a -b over-raw over-raw a",
+    "bitmap --add -g 1 holes",
     "compare -q -s holes fresh",
     "compare --image-opts holes file.filename=fresh",
   ]) {

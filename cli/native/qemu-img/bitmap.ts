@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { ImprintError } from "../../../src/errors.ts";
 import type { BitmapEntry } from "../../../src/image/qcow2/bitmaps.ts";
 import type { BitmapBits, BitmapEditor } from "../../../src/image/qcow2/edit/bitmap-editor.ts";
@@ -39,6 +40,12 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
     const source =
       o.sourceFile === null ? null : await openImage(o.sourceFile, { format: o.sourceFormat, data: false });
     try {
+      const { dev, ino } = fstatSync(opened.file.fd, { bigint: true });
+      if (source !== null && source.file.stat.dev === dev && source.file.stat.ino === ino)
+        throw new QemuError(
+          `Could not open '${o.sourceFile}': Failed to get shared "write" lock\n` +
+            `Is another process using the image [${source.name}]?`,
+        );
       await perform(o, opened, source);
     } finally {
       await source?.close();

@@ -41,7 +41,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
     OPTION.imageOpts,
     OPTION.share,
   ];
-  const names = parseCommand("compare", args, specs, (key, value) => {
+  const take = (key: string, value: string): void => {
     if (key === "format") o.formats[0] = value;
     else if (key === "format2") o.formats[1] = value;
     else if (key === "source-cache") cache = value;
@@ -50,28 +50,30 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
     else if (key === "strict") o.strict = true;
     else if (key === "image-opts") imageOpts = true;
     else if (key === "share") share = true;
-  });
-  if (names.length !== 2) throw new QemuUsageError("Expecting two image file names");
+  };
+  let names: string[];
   try {
-    checkCache(cache, "source");
+    names = parseCommand("compare", args, specs, take);
   } catch (error) {
-    throw new QemuError(errorText(error), CANNOT_OPEN);
+    // An --object that is none.
+    if (!(error instanceof QemuError) || error instanceof QemuUsageError) throw error;
+    throw new QemuError(error.message, CANNOT_OPEN);
   }
+  if (names.length !== 2) throw new QemuUsageError("Expecting two image file names");
   const opened: OpenedChain[] = [];
   try {
-    for (const [i, name] of names.entries())
-      opened.push(await open(name, { format: o.formats[i], imageOpts, share }));
+    try {
+      checkCache(cache, "source");
+      for (const [i, name] of names.entries())
+        opened.push(await openImage(name, { format: o.formats[i], imageOpts, share }));
+    } catch (error) {
+      // The line of progress that was not begun is ended, as natively.
+      if (o.progress && !o.quiet) print("\n");
+      throw error instanceof QemuError ? new QemuError(error.message, CANNOT_OPEN) : error;
+    }
     return await compareDisks(names, opened, o);
   } finally {
     for (const image of opened) await image.close();
-  }
-}
-
-async function open(name: string, request: Parameters<typeof openImage>[1]): Promise<OpenedChain> {
-  try {
-    return await openImage(name, request);
-  } catch (error) {
-    throw error instanceof QemuError ? new QemuError(error.message, CANNOT_OPEN) : error;
   }
 }
 

@@ -16,7 +16,7 @@ import type { Target } from "../../../src/io/target.ts";
 import { type CopyOutput, conversionError, copyInput, rulesOf } from "./convert-copy.ts";
 import type { NewImage } from "./convert-create.ts";
 import type { ConvertSettings } from "./convert-options.ts";
-import type { ConvertInput } from "./convert-source.ts";
+import { askForHoles, type ConvertInput } from "./convert-source.ts";
 import { isStream, openNewTarget, openSpool, openStream } from "./convert-target.ts";
 import { QemuError } from "./errors.ts";
 import type { NewFile } from "./new-file.ts";
@@ -226,7 +226,9 @@ async function openBacking(s: ConvertSettings, o: Qcow2CreateOptions): Promise<O
   const name = o.backingFile!;
   const full = name.startsWith("/") || /^[^/]*:/.test(name) ? name : `${folder(s.target!)}${name}`;
   try {
-    return await openImage(full, { format: o.backingFormat });
+    const chain = await openImage(full, { format: o.backingFormat });
+    await askForHoles(chain);
+    return chain;
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
     const text = error.message.replace(`Could not open '${full}': `, "");

@@ -5,6 +5,7 @@ import { IoError, RefusedError } from "../../../src/errors.ts";
 import { statOf } from "../../../src/io/node/mounts.ts";
 import type { Target } from "../../../src/io/target.ts";
 import { errorText, QemuError } from "./errors.ts";
+import { newFilePath } from "./names.ts";
 import { type NewFile, openNewFile } from "./new-file.ts";
 
 /** Names of standard output. */
@@ -51,9 +52,7 @@ export async function openNewTarget(
   const failed = (text: string): QemuError =>
     new QemuError(`${name}: error while converting ${format}: ${text}`);
   const { checkTarget } = await import("../../../src/io/node/safety.ts");
-  const protocol = /^([^/:]+):/.exec(file)?.[1];
-  if (protocol !== undefined && protocol !== "file") throw new QemuError(`Unknown protocol '${protocol}'`);
-  const path = protocol === undefined ? file : file.slice("file:".length).replace(/^\/\/(?=\/)/, "");
+  const path = newFilePath(file);
   try {
     if (path === "") throw failed("Could not create '': No such file or directory");
     checkTarget(path, { sources });

@@ -19,6 +19,7 @@ import {
 import { errorText, Finished, QemuError, QemuUsageError } from "./errors.ts";
 import { hostText } from "./host-text.ts";
 import { joinOptions, wantsHelp } from "./keyval.ts";
+import { newFilePath } from "./names.ts";
 import { type NewFile, newFile } from "./new-file.ts";
 import { openImage } from "./open.ts";
 import { OPTION, parseCommand } from "./options.ts";
@@ -112,10 +113,11 @@ function imageSize(text: string): bigint {
 
 /** The path that a name stands for: a file's, as only files are made here. */
 function filePath(name: string, prefix: string): string {
-  const protocol = /^([^/:]+):/.exec(name)?.[1];
-  if (protocol === undefined) return name;
-  if (protocol === "file") return name.slice("file:".length).replace(/^\/\/(?=\/)/, "");
-  throw new QemuError(`${prefix}Unknown protocol '${protocol}'`);
+  try {
+    return newFilePath(name);
+  } catch (error) {
+    throw error instanceof QemuError ? new QemuError(prefix + error.message) : error;
+  }
 }
 
 function setBacking(

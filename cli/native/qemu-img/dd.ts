@@ -2,6 +2,7 @@ import { copyBlocks, copyBlocksToQcow2 } from "../../../src/engine/block-copy.ts
 import { ImprintError, IoError } from "../../../src/errors.ts";
 import { createFormat } from "./create-options.ts";
 import { complain, errorText, QemuError } from "./errors.ts";
+import { newFilePath } from "./names.ts";
 import { newFile } from "./new-file.ts";
 import { type OpenedChain, openImage } from "./open.ts";
 import { OPTION, parseCommand } from "./options.ts";
@@ -69,6 +70,7 @@ async function copy(chain: OpenedChain, request: DdRequest, target: string, outp
       throw error;
     }
   }
+  const path = newFilePath(output);
   // As native has it: the count says where the input ends, before anything is skipped.
   const to = request.count === null ? disk.size : Math.min(disk.size, request.count * block);
   const skip = (request.skip ?? 0) * block;
@@ -76,7 +78,7 @@ async function copy(chain: OpenedChain, request: DdRequest, target: string, outp
   const failed = (text: string): QemuError =>
     new QemuError(`${output}: error while creating output image: ${text}`);
   const sources = chain.layers.map((l) => l.path);
-  const file = newFile(output.replace(/^file:/, ""), output, sources, failed);
+  const file = newFile(path, path, sources, failed);
   try {
     if (skip > to) complain(`${request.input}: cannot skip to specified offset`);
     const job = { disk, from, to, target: file.target };

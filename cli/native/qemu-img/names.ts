@@ -42,16 +42,20 @@ export function namedFile(name: string, imageOpts = false, format: string | null
     if (imageOpts) return fromOptions(optionList(name), format);
     if (name.startsWith("json:")) return fromOptions(jsonOptions(name), format);
     if (format !== null) checkDriver(format);
-    if (name === "") throw new QemuError(NO_FILE_NAME);
-    const protocol = /^([^/:]*):/.exec(name)?.[1];
-    if (protocol !== undefined && protocol !== "file") throw new QemuError(`Unknown protocol '${protocol}'`);
-    const path = protocol === undefined ? name : name.slice("file:".length);
+    const path = newFilePath(name);
     if (path === "") throw new QemuError(NO_FILE_NAME);
     return { path, shown: path, format, window: null };
   } catch (error) {
     if (error instanceof NamedError) throw new QemuError(error.message);
     throw error instanceof QemuError ? cannotOpen(name, error.message) : error;
   }
+}
+
+/** The path that the name of a new file stands for. Throws QemuError with native's text for other protocols than file: */
+export function newFilePath(name: string): string {
+  const protocol = /^([^/:]*):/.exec(name)?.[1];
+  if (protocol !== undefined && protocol !== "file") throw new QemuError(`Unknown protocol '${protocol}'`);
+  return protocol === undefined ? name : name.slice("file:".length);
 }
 
 /** The file that the json: name of a backing file stands for; `format` as `namedFile`. Throws QemuError, its name not in front. */

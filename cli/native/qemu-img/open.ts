@@ -156,7 +156,7 @@ export async function openEditable(name: string, request: EditRequest = {}): Pro
     const external = (chain.header?.external ?? false) && request.backing !== "none" && !settings.untrusted;
     const data = external ? ((await chain.image!.openData()) as FileSource) : null;
     const dataFile = data === null ? null : await edit(data.path, data.label);
-    const probed = request.format == null && !request.imageOpts;
+    const probed = !request.imageOpts && resolveName(name, request).format === null;
     if (chain.format === "raw" && probed && (request.warnRaw ?? true)) printError(rawWarning(chain.name));
     const { format, header, backing, path } = chain;
     return { name: chain.name, path, format, probed, file, header, backing, dataFile, close };

@@ -1,4 +1,5 @@
 import { type OptionSpec, parse } from "../../getopt.ts";
+import { printError } from "../../ui/out.ts";
 import { Finished, QemuError, QemuUsageError } from "./errors.ts";
 import { addObject } from "./objects.ts";
 
@@ -42,9 +43,14 @@ export function parseCommand(
 ): string[] {
   const operands: string[] = [];
   settings.untrusted = false;
+  secrets.clear();
   for (const item of parse(args, [OPTION.help, ...specs, ...OURS])) {
     if (item.kind === "operand") operands.push(item.value);
-    else if (item.kind === "error")
+    else if (item.kind === "error" && command === "measure") {
+      // Natively its wrong options are getopt's to report, and help follows.
+      printError(`measure: ${item.message}\n`);
+      showHelp();
+    } else if (item.kind === "error")
       throw new QemuUsageError(
         item.missing
           ? `missing argument for option '${item.word ?? command}'`

@@ -88,13 +88,13 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
     throw new QemuError(`Invalid format name: '${backingFormat}'`);
   const name = backing === null || backing === "" ? null : backing;
   // Native copies first and fails then.
-  if (unsafe) checkNames(name, backingFormat);
+  if (unsafe && image.header !== null) checkNames(name, backingFormat);
   let next: OpenedChain | null = null;
   let editor: ImageEditor | null = null;
   try {
     if (!unsafe && name !== null) next = await openNext(image, name, request);
-    checkNames(name, backingFormat);
     if (image.header === null) throw cannotChange(backing, "Operation not supported");
+    checkNames(name, backingFormat);
     const old = image.backing?.disk ?? null;
     const under: Source = new PaddedSource(old, image.header.size);
     // -u opens nothing that the image names, and touches no data: whatever stands for the data file is not written.

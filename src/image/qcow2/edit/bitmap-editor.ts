@@ -109,6 +109,7 @@ export class BitmapEditor {
     const never = (text: string): never =>
       fail(`Can't make bitmap '${name}' persistent in '${node}': ${text}`);
     if (header.version < 3) never("Cannot store dirty bitmaps in qcow2 v2 files");
+    if (header.size === 0) never("an image of 0 bytes has nothing to track");
     if (this.list.some((b) => b.entry.name === name)) fail(`Bitmap already exists: ${name}`);
     const granularityBits = Math.log2(granularity);
     const bytes = bitmapBytes(header.size, granularityBits);
