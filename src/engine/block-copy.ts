@@ -4,6 +4,7 @@ import { type StatusRun, statusOf } from "../image/qcow2/block-status.ts";
 import { createPacker } from "../image/qcow2/packer.ts";
 import { readFully, type Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
+import { atStep } from "./requests/copy-requests.ts";
 
 /** Most bytes that are read and written at once. */
 const PIECE = 2 * 1024 * 1024;
@@ -21,7 +22,7 @@ export interface BlockCopy {
 
 /**
  * Copies a range of a disk to the start of a raw target. What is known to be zero is left out of a fresh target. The caller
- * commits.
+ * commits. Throws RequestError for what cannot be read or written.
  */
 export async function copyBlocks(copy: BlockCopy): Promise<void> {
   const { disk, target, from, to } = copy;
@@ -48,16 +49,15 @@ async function copyRun(
 ): Promise<void> {
   for (let done = 0; done < length; ) {
     const piece = buffer.subarray(0, Math.min(length - done, buffer.length));
-    await readFully(disk, piece, at + done);
-    const w = target.write(piece, to + done);
-    if (w instanceof Promise) await w;
+    await atStep("read", () => readFully(disk, piece, at + done), at + done);
+    await atStep("write", () => target.write(piece, to + done), at + done);
     done += piece.length;
   }
 }
 
 /**
  * Copies a range of a disk into a new QCOW2 image, all of it stored, with the bytes of a tool that writes `block` bytes at a
- * time and qemu's defaults. Returns the size of the image file, in bytes; the caller commits.
+ * time and qemu's defaults. Returns the size of the image file, in bytes; the caller commits. Throws as `copyBlocks`.
  */
 export async function copyBlocksToQcow2(copy: BlockCopy, block: number): Promise<number> {
   const { disk, target, from, to } = copy;

@@ -19,6 +19,8 @@ export interface DurableFile {
   sync(): void;
   /** The host file behind it, where there is one. */
   readonly host?: HostFile;
+  /** It is a block device: as long as it is, and full of old bytes. */
+  readonly blockDevice?: boolean;
 }
 
 /** The one place where a job keeps the journal that makes it resumable. */

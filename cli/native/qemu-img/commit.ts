@@ -194,7 +194,8 @@ function rawBase(file: OpenedDurableFile): Omit<OpenedBase, "close"> {
         file.write(zeros.subarray(0, Math.min(zeros.length, end - p)), p);
     },
     grow: (size) => {
-      if (file.size() < size && !fstatSync(file.fd).isFile()) throw new QemuError("Cannot grow device files");
+      if (file.size() < size && !fstatSync(file.fd).isFile())
+        throw new QemuError("Block job failed: Cannot grow device files");
       file.grow(size);
     },
     finish: () => file.sync(),

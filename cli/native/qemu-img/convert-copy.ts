@@ -5,7 +5,7 @@ import { type CompressedSink, copyCompressed } from "../../../src/engine/request
 import { copyRequests, RequestError, type RequestJob } from "../../../src/engine/requests/copy-requests.ts";
 import type { RequestSink } from "../../../src/engine/requests/sink.ts";
 import { measureData } from "../../../src/engine/write.ts";
-import { AbortError, FormatError, IoError, ReadError, RefusedError } from "../../../src/errors.ts";
+import { AbortError, FormatError, IoError, ReadError } from "../../../src/errors.ts";
 import type { ExactRules } from "../../../src/image/packer.ts";
 import { Pace } from "../../../src/io/pace.ts";
 import type { ConvertSettings } from "./convert-options.ts";
@@ -146,7 +146,5 @@ export function conversionError(error: unknown): unknown {
   }
   if (error instanceof ReadError)
     return new QemuError(`error while reading at byte ${Math.max(0, error.offset)}: ${errorText(error)}`);
-  if (error instanceof RefusedError && error.code === "ETOOSMALL")
-    return new QemuError("output file is smaller than input file");
   return error;
 }

@@ -18,8 +18,9 @@ import type { NewImage } from "./convert-create.ts";
 import type { ConvertSettings } from "./convert-options.ts";
 import { askForHoles, type ConvertInput } from "./convert-source.ts";
 import { isStream, openNewTarget, openSpool, openStream } from "./convert-target.ts";
+import { qcow2Trouble, rawTrouble } from "./device-target.ts";
 import { QemuError } from "./errors.ts";
-import type { NewFile } from "./new-file.ts";
+import { emptyTarget, type NewFile } from "./new-file.ts";
 import { type OpenedChain, openImage } from "./open.ts";
 import { checkCache } from "./options.ts";
 import type { QemuProgress } from "./progress.ts";
@@ -62,13 +63,24 @@ export async function convertIntoNew(
   }
   const file = await openNewTarget(name, image.format, input.paths);
   try {
-    if (image.format === "raw") file.allocate(0, input.sectors * 512, image.options.preallocation);
+    if (image.format === "raw") {
+      const size = input.sectors * 512;
+      const { preallocation } = image.options;
+      refuse(s, image, rawTrouble(file, size, preallocation));
+      file.allocate(0, size, preallocation);
+    } else if (plain) refuse(s, image, qcow2Trouble(file, null, image.options));
     if (plain) await writePlain(s, input, image, file.target, progress, options);
     else await file.target.commit(await writeRequests(s, input, image, file, progress, options));
   } catch (error) {
     file.target.abort();
     throw conversionError(error);
   }
+}
+
+/** Ends the command where an image cannot be made, for what native says of that (or null). */
+function refuse(s: ConvertSettings, image: NewImage, trouble: string | null): void {
+  if (trouble !== null)
+    throw new QemuError(`${s.target}: error while converting ${image.format}: ${trouble}`);
 }
 
 async function writePlain(
@@ -132,18 +144,19 @@ async function writeRequests(
   progress: QemuProgress,
   options: JobOptions,
 ): Promise<number> {
-  const { target } = file;
   if (image.format === "raw") {
+    const { target } = file;
     const sink = rawSink(target, input.sectors * 512, target.fresh);
     await copyInput(s, input, output(sink), progress, options);
     return sink.finish();
   }
-  if (!target.fresh) target.zero(0, target.capacity);
+  const target = emptyTarget(file);
   const o = image.options;
   const unit = o.extendedL2 ? o.clusterSize / 32 : o.clusterSize;
   const data = o.dataFile === null ? null : await openData(s, input, o.dataFile);
   let backing: OpenedChain | null = null;
   try {
+    refuse(s, image, qcow2Trouble(file, data, o));
     backing = o.backingFile === null ? null : await openBacking(s, o);
     const disk = data?.target;
     let made: CreatedQcow2 | null = null;
@@ -171,10 +184,13 @@ async function writeRequests(
       progress,
       options,
     );
-    const size = await withBitmaps(s, input, file, await sink.finish());
+    const end = await sink.finish();
+    // What lies between the last write and the image's end.
+    if (file.device) target.zero(end, 0);
+    const size = await withBitmaps(s, input, file, end);
     // The last cluster is whole in the data file once something of it is written.
-    const end = "dataEnd" in sink ? Math.ceil((sink.dataEnd?.() ?? 0) / unit) * unit : 0;
-    data?.target.commit(made?.dataFileSize ?? Math.max(input.sectors * 512, end));
+    const dataEnd = "dataEnd" in sink ? Math.ceil((sink.dataEnd?.() ?? 0) / unit) * unit : 0;
+    data?.target.commit(made?.dataFileSize ?? Math.max(input.sectors * 512, dataEnd));
     return size;
   } catch (error) {
     data?.target.abort();

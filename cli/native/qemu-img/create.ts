@@ -183,12 +183,14 @@ async function lookAtBacking(
 async function createRaw(path: string, values: CreateValues, size: bigint, prefix: string): Promise<void> {
   const file = newFile(path, prefix.slice(0, -2), [], (text) => new QemuError(prefix + text));
   try {
+    const { rawTrouble } = await import("./device-target.ts");
     const { preallocation } = rawOptions(values, 0, prefix);
     if (size >= 1n << 63n) throw new QemuError(`${prefix}Could not resize file: ${hostText("EINVAL")}`);
     const bytes = sectors(size);
     if (bytes > Number.MAX_SAFE_INTEGER) throw tooLarge("raw", prefix);
     const { target } = file;
-    if (bytes > target.capacity) throw new QemuError(`${prefix}Cannot grow device files`);
+    const trouble = rawTrouble(file, bytes, preallocation);
+    if (trouble !== null) throw new QemuError(prefix + trouble);
     file.allocate(0, bytes, preallocation);
     if (target.capacity === Number.POSITIVE_INFINITY) target.commit(bytes);
     else target.commit(0);
@@ -223,9 +225,12 @@ async function createImage(
     const negative = size >= 1n << 63n;
     const options = qcow2Options(values, negative ? 0 : sectors(size), prefix);
     if (negative) throw new QemuError(`${prefix}Could not resize image: Image size cannot be negative`);
+    const { qcow2Trouble } = await import("./device-target.ts");
     const { createQcow2 } = await import("../../../src/image/qcow2/create/create.ts");
     let made: ReturnType<typeof createQcow2>;
     try {
+      const trouble = qcow2Trouble(image, data, options);
+      if (trouble !== null) throw fail(trouble);
       made = createQcow2(image.target, options);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;

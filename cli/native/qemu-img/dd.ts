@@ -1,9 +1,10 @@
 import { copyBlocks, copyBlocksToQcow2 } from "../../../src/engine/block-copy.ts";
-import { ImprintError, IoError } from "../../../src/errors.ts";
+import { RequestError } from "../../../src/engine/requests/copy-requests.ts";
+import { ImprintError } from "../../../src/errors.ts";
 import { createFormat } from "./create-options.ts";
 import { complain, errorText, QemuError } from "./errors.ts";
 import { newFilePath } from "./names.ts";
-import { newFile } from "./new-file.ts";
+import { emptyTarget, newFile } from "./new-file.ts";
 import { type OpenedChain, openImage } from "./open.ts";
 import { OPTION, parseCommand } from "./options.ts";
 import { parseSize } from "./sizes.ts";
@@ -81,7 +82,8 @@ async function copy(chain: OpenedChain, request: DdRequest, target: string, outp
   const file = newFile(path, path, sources, failed);
   try {
     if (skip > to) complain(`${request.input}: cannot skip to specified offset`);
-    const job = { disk, from, to, target: file.target };
+    const made = target === "qcow2" ? emptyTarget(file) : file.target;
+    const job = { disk, from, to, target: made };
     const bytes = Math.ceil((to - from) / 512) * 512;
     let size = bytes;
     if (target === "qcow2") size = await copyBlocksToQcow2(job, block);
@@ -89,11 +91,16 @@ async function copy(chain: OpenedChain, request: DdRequest, target: string, outp
       if (bytes > file.target.capacity) throw failed("Cannot grow device files");
       await copyBlocks(job);
     }
-    file.target.commit(file.target.fresh ? size : 0);
+    made.commit(made.fresh ? size : 0);
   } catch (error) {
     file.target.abort();
-    if (error instanceof IoError || error instanceof ImprintError)
-      throw new QemuError(`error while copying: ${errorText(error)}`);
+    if (error instanceof RequestError)
+      throw new QemuError(
+        error.step === "write"
+          ? `error while writing to output image file: ${errorText(error.cause)}`
+          : `error while reading from input image file: ${errorText(error.cause)}`,
+      );
+    if (error instanceof ImprintError) throw new QemuError(`error while copying: ${errorText(error)}`);
     throw error;
   }
 }

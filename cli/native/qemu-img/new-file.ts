@@ -1,6 +1,6 @@
 import { IoError, RefusedError, UnsupportedError } from "../../../src/errors.ts";
-import type { CreateTarget } from "../../../src/image/qcow2/create/create.ts";
 import type { Preallocation } from "../../../src/image/qcow2/create/options.ts";
+import { GrowingTarget, type SynchronousTarget } from "../../../src/io/growing.ts";
 import { writeZeros } from "../../../src/io/node/file-io.ts";
 import { createFileTarget } from "../../../src/io/node/file-target.ts";
 import { openInPlaceTarget } from "../../../src/io/node/in-place-target.ts";
@@ -12,7 +12,9 @@ import { hostText } from "./host-text.ts";
 
 /** A file (or device) that is being made. */
 export interface NewFile {
-  readonly target: CreateTarget;
+  readonly target: SynchronousTarget;
+  /** It is a block device: it has old bytes, and does not grow. */
+  readonly device: boolean;
   /** Gives a range its blocks: "falloc" allocates, "full" writes zeros; the other modes do nothing. Bytes. */
   allocate(from: number, length: number, mode: Preallocation): void;
 }
@@ -23,22 +25,25 @@ export interface NewFile {
  */
 export function openNewFile(path: string): NewFile {
   const st = statOf(path);
-  const target = st?.isBlockDevice() === true ? openInPlaceTarget(path) : createFileTarget(path);
+  const device = st?.isBlockDevice() === true;
+  const target = device ? openInPlaceTarget(path) : createFileTarget(path);
   return {
     target,
+    device,
     allocate: (from, length, mode) => {
       if (length <= 0 || mode === "off" || mode === "metadata") return;
       if (!Number.isSafeInteger(from + length))
         throw new UnsupportedError(`${path}: ${length} bytes cannot be allocated`);
       // Devices have their blocks.
-      if (
-        mode === "falloc" &&
-        (target.capacity !== Number.POSITIVE_INFINITY || allocate(target.fd, from, length))
-      )
-        return;
+      if (mode === "falloc" && (device || allocate(target.fd, from, length))) return;
       writeZeros(target.fd, from, length, path);
     },
   };
+}
+
+/** The target of a new QCOW2 image, whose layout counts on zeros wherever nothing was written. */
+export function emptyTarget(file: NewFile): SynchronousTarget {
+  return file.device ? new GrowingTarget(file.target) : file.target;
 }
 
 /**

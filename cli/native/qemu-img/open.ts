@@ -141,6 +141,10 @@ export async function openEditable(name: string, request: EditRequest = {}): Pro
     try {
       const file = openDurableFile(path, label);
       opened.push(file);
+      if (file.blockDevice) {
+        const { checkTarget } = await import("../../../src/io/node/safety.ts");
+        checkTarget(path);
+      }
       return file;
     } catch (error) {
       if (error instanceof IoError) throw new QemuError(`Could not open '${label}': ${errorText(error)}`);

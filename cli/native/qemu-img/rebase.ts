@@ -1,5 +1,5 @@
 import { rebaseImage } from "../../../src/engine/rebase.ts";
-import { ImprintError } from "../../../src/errors.ts";
+import { ImprintError, IoError } from "../../../src/errors.ts";
 import type { ImageEditor } from "../../../src/image/qcow2/edit/editor.ts";
 import { LIMIT } from "../../../src/image/qcow2/layout.ts";
 import { PaddedSource } from "../../../src/io/padded.ts";
@@ -20,6 +20,9 @@ interface RebaseRequest {
   readonly share: boolean;
   readonly progress: QemuProgress;
 }
+
+/** Codes of a host that takes no more bytes. */
+const NO_ROOM = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
 /** qemu-img rebase. */
 export async function run(_program: string, args: readonly string[]): Promise<number> {
@@ -114,9 +117,11 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
       });
     progress.complete();
   } catch (error) {
-    const noRoom = error instanceof ImprintError && error.code === "ENOSPC";
-    if (noRoom || error instanceof RangeError)
+    const { HeaderFull } = await import("../../../src/image/qcow2/edit/editor.ts");
+    if (error instanceof HeaderFull || error instanceof RangeError)
       throw cannotChange(backing, "No space left in the file header");
+    if (error instanceof IoError && NO_ROOM.has(error.code))
+      throw new QemuError(`Error while writing to COW image: ${errorText(error)}`);
     if (error instanceof ImprintError) throw cannotChange(backing, errorText(error));
     throw error;
   } finally {

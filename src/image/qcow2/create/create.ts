@@ -27,12 +27,19 @@ export function createQcow2(target: CreateTarget, options: Qcow2CreateOptions): 
   checkCreateOptions(options);
   const cs = options.clusterSize;
   if (!target.fresh) target.zero(0, 3 * cs);
-  const layout = layOutImage(options, {
-    data: () => {},
-    meta: (at, bytes) => {
-      if (!target.fresh || bytes.some((b) => b !== 0)) target.write(bytes, at);
-    },
+  return layOut(options, (at, bytes) => {
+    if (!target.fresh || bytes.some((b) => b !== 0)) target.write(bytes, at);
   });
+}
+
+/** What `createQcow2` would make. Throws as it does. */
+export function plannedSize(options: Qcow2CreateOptions): CreatedQcow2 {
+  checkCreateOptions(options);
+  return layOut(options, () => {});
+}
+
+function layOut(options: Qcow2CreateOptions, meta: (at: number, bytes: Uint8Array) => void): CreatedQcow2 {
+  const layout = layOutImage(options, { data: () => {}, meta });
   const { dataFile, preallocation, rawDataFile } = options;
   if (dataFile === null) return { size: layout.size, dataFileSize: 0, data: layout.data };
   const size = sectorSize(options.size);

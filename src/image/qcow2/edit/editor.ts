@@ -4,6 +4,7 @@ import { HEADER_BYTES, parseHeader } from "../header.ts";
 import { ImageEditor } from "./image-editor.ts";
 import type { EditorOptions } from "./types.ts";
 
+export { HeaderFull } from "./header-rewrite.ts";
 export { ImageEditor } from "./image-editor.ts";
 export { editorTarget } from "./target.ts";
 export type { Editor, EditorOptions, HeaderChanges } from "./types.ts";

@@ -18,6 +18,13 @@ import type { HeaderChanges } from "./types.ts";
 /** Autoclear bits that are known here; a writer clears all others. */
 const KNOWN_AUTOCLEAR = (1 << AUTOCLEAR.bitmaps) | (1 << AUTOCLEAR.rawDataFile);
 
+/** A header that does not fit into its cluster. */
+export class HeaderFull extends IoError {
+  constructor(length: number, clusterSize: number) {
+    super("ENOSPC", `qcow2 header: ${length} bytes do not fit into a cluster of ${clusterSize}`);
+  }
+}
+
 /** Where the tables are. Offsets in bytes. */
 export interface TablePlaces {
   readonly l1Offset: number;
@@ -158,7 +165,7 @@ export class HeaderState {
     this.fields = fields;
   }
 
-  /** The header as it goes to disk. Throws IoError "ENOSPC" where it does not fit into its cluster. */
+  /** The header as it goes to disk. Throws HeaderFull where it does not fit into its cluster. */
   render(clusterSize: number): Uint8Array {
     this.widen();
     const v3 = this.version >= 3;
@@ -168,11 +175,7 @@ export class HeaderState {
     const extensions = this.extensions.filter((e) => e.type !== EXTENSION.features);
     if (hasFeatureNames(this.version, clusterSize)) extensions.push(featureNames(old?.data));
     const out = joinHeader(fields, extensions, this.backingName);
-    if (out.length > clusterSize)
-      throw new IoError(
-        "ENOSPC",
-        `qcow2 header: ${out.length} bytes do not fit into a cluster of ${clusterSize}`,
-      );
+    if (out.length > clusterSize) throw new HeaderFull(out.length, clusterSize);
     return out;
   }
 

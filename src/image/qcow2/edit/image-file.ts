@@ -33,6 +33,11 @@ export class ImageFile {
     return this.length;
   }
 
+  /** It is a block device: what nothing refers to holds old bytes, also where nothing was ever stored. */
+  get device(): boolean {
+    return this.file.blockDevice === true;
+  }
+
   /**
    * Reads a piece of metadata; where the file ends inside its last cluster the rest is zeros. Throws FormatError where it
    * ends before that.

@@ -1,6 +1,7 @@
 import { ImprintError } from "../../../errors.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, LIMIT, ZERO_LOW } from "../layout.ts";
 import type { ImageEditor } from "./image-editor.ts";
+import type { ImageFile } from "./image-file.ts";
 import { demandUsable } from "./kept-bitmaps.ts";
 import { offsetOf } from "./l2-cache.ts";
 import { ALL, type L2Shape } from "./l2-entries.ts";
@@ -82,6 +83,7 @@ async function grow(editor: ImageEditor, size: number, old: number, options: Res
   const mode = options.preallocation ?? (header.external && header.rawDataFile ? "metadata" : "off");
   const entries = Math.ceil(size / cs / shape.perTable);
   if (entries * 8 > LIMIT.l1) throw new ResizeError("Failed to grow the L1 table: File too large", "EFBIG");
+  refuseDevice(editor, size, mode);
   const below = editor.below > old;
   if (below && header.version < 3)
     throw new ResizeError("Failed to zero out new clusters: Operation not supported", "ENOTSUP");
@@ -99,6 +101,19 @@ async function grow(editor: ImageEditor, size: number, old: number, options: Res
     if (below && tail < size) editor.writer.markZero(tail, size);
     if (mode === "metadata") placeNew(editor, old, size);
   }
+}
+
+/** Refuses what a device cannot do: neither grow nor reserve bytes. */
+function refuseDevice({ data, file }: ImageEditor, size: number, mode: Preallocation): void {
+  const external = data !== file;
+  if (!data.device || (external && size <= data.size)) return;
+  const unsupported = `Preallocation mode '${mode}' unsupported for this non-regular file`;
+  if (mode === "falloc" || mode === "full")
+    throw new ResizeError(
+      external ? unsupported : `Failed to resize underlying file: ${unsupported}`,
+      "ENOTSUP",
+    );
+  if (external) throw new ResizeError("Cannot resize device files", "EINVAL");
 }
 
 /** Zeros bytes of a cluster that holds some of the old disk, if it holds bytes at all. */
@@ -142,7 +157,8 @@ function placed(editor: ImageEditor, shape: L2Shape, words: Uint32Array, cluster
 
 /**
  * Gives each new cluster that has none a place: from cluster `first` of the file on, which the caller has taken and whose
- * bytes are there; or, without `first`, behind the file's end, where nothing is stored and everything reads as zeros.
+ * bytes are there; or, without `first`, behind the file's end, where nothing is stored and everything reads as zeros (on a
+ * device, wherever clusters are free: these are zeroed).
  */
 function placeNew(editor: ImageEditor, old: number, size: number, first?: number): void {
   const { l2, refcounts, data } = editor;
@@ -157,18 +173,42 @@ function placeNew(editor: ImageEditor, old: number, size: number, first?: number
     const { words } = l2.own(i);
     wanted.length = 0;
     for (; c < end; c++) if (!placed(editor, shape, words, c)) wanted.push(c);
-    const next = first ?? (external ? 0 : behindEnd(editor));
-    if (first !== undefined) first += wanted.length;
-    else if (!external && wanted.length > 0) {
-      refcounts.takeAt(next, wanted.length);
-      data.grow((next + wanted.length) * cs);
-    }
-    for (let k = 0; k < wanted.length; k++) {
-      const p = (wanted[k] % shape.perTable) * shape.words;
-      point(words, p, (external ? wanted[k] : next + k) * cs, shape.extended, first !== undefined);
+    for (let k = 0; k < wanted.length; ) {
+      let n = wanted.length - k;
+      let at = first ?? (external ? 0 : behindEnd(editor));
+      if (first !== undefined) first += n;
+      else if (!external && data.device) {
+        at = refcounts.takeUpTo(n);
+        n = refcounts.taken;
+        zeroClusters(editor, at, n);
+      } else if (!external) {
+        refcounts.takeAt(at, n);
+        data.grow((at + n) * cs);
+      }
+      for (let i = 0; i < n; i++) {
+        const cluster = wanted[k + i];
+        const p = (cluster % shape.perTable) * shape.words;
+        point(words, p, (external ? cluster : at + i) * cs, shape.extended, first !== undefined);
+      }
+      k += n;
     }
     editor.relieve();
   }
+}
+
+const PIECE = 1024 * 1024;
+
+/** Zeros clusters of a device. */
+function zeroClusters({ data, clusterSize }: ImageEditor, first: number, n: number): void {
+  const end = (first + n) * clusterSize;
+  if (end > data.size) throw new ResizeError("Cannot grow device files");
+  writeZeros(data, first * clusterSize, end);
+}
+
+function writeZeros(data: ImageFile, from: number, to: number): void {
+  const zeros = new Uint8Array(Math.min(PIECE, to - from));
+  for (let at = from; at < to; at += zeros.length)
+    data.write(zeros.subarray(0, Math.min(zeros.length, to - at)), at);
 }
 
 /** Makes an entry refer to a cluster; `stored`: all of it is data, else what is marked as zeros stays so. */
@@ -201,8 +241,5 @@ function fillNew(
   const reserved =
     mode === "falloc" && options.reserve?.(external ? "data" : "image", from, to - from) === true;
   placeNew(editor, old, size, external ? 0 : from / cs);
-  if (reserved) return;
-  const zeros = new Uint8Array(Math.min(1024 * 1024, to - from));
-  for (let at = from; at < to; at += zeros.length)
-    data.write(zeros.subarray(0, Math.min(zeros.length, to - at)), at);
+  if (!reserved) writeZeros(data, from, to);
 }
