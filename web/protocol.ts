@@ -9,6 +9,8 @@ export interface JobRequest {
   readonly what: Scope | "convert";
   readonly format: OutputFormat;
   readonly qcow2?: Qcow2Options;
+  /** Read what was written back and compare it with the source. */
+  readonly verify: boolean;
   /** File name of the output, for messages and the download. */
   readonly name: string;
 }

@@ -118,7 +118,8 @@ async function run({ job, sink }: Calls["run"]["args"]): Promise<JobOutcome> {
 
 async function runInto(job: JobRequest, target: PageTarget): Promise<JobOutcome> {
   const started = performance.now();
-  const options: OutputOptions = { format: job.format, qcow2: job.qcow2, onProgress: paced() };
+  const { format, qcow2, verify } = job;
+  const options: OutputOptions = { format, qcow2, verify, onProgress: paced() };
   try {
     const result =
       job.what === "convert"
@@ -126,7 +127,7 @@ async function runInto(job: JobRequest, target: PageTarget): Promise<JobOutcome>
         : await capture(current(), target, {
             ...options,
             scope: job.what,
-            nativeSelection: job.qcow2?.layout === "e2image",
+            nativeSelection: qcow2?.layout === "e2image",
           });
     const milliseconds = performance.now() - started;
     return { result, output: await outputOf(target), milliseconds };
@@ -139,10 +140,10 @@ async function runInto(job: JobRequest, target: PageTarget): Promise<JobOutcome>
 type PageTarget = FileHandleTarget | PrivateFileTarget | BlobTarget;
 
 async function targetFor({ name, what, format }: JobRequest, sink: Sink): Promise<PageTarget> {
-  if (sink.kind === "file") return FileHandleTarget.open(sink.handle);
-  if (sink.id === null) return new BlobTarget(name);
   const { disk, source } = current();
   const size = format === "qcow2" ? 0 : what === "convert" ? disk.size : source.size;
+  if (sink.kind === "file") return FileHandleTarget.open(sink.handle, size);
+  if (sink.id === null) return new BlobTarget(name);
   const root = await navigator.storage?.getDirectory?.().catch(() => null);
   const folder = await root?.getDirectoryHandle(DOWNLOAD_FOLDER, { create: true }).catch(() => null);
   const file = folder ? await PrivateFileTarget.open(name, folder, sink.id, size) : null;

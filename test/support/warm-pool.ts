@@ -74,6 +74,7 @@ class Warm {
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
+      this.gone = true;
       child.kill("SIGKILL");
     }, options.timeoutMs ?? 120_000);
     const job: WarmJob = {
@@ -85,7 +86,8 @@ class Warm {
       return await new Promise<Outcome>((done, fail) => {
         this.answer = (a) => {
           if (this.stray === 0) {
-            done({ ...a, stdout: Buffer.from(a.stdout), signal: null, timedOut });
+            // An answer is one, even where this process was too busy to hear it in time.
+            done({ ...a, stdout: Buffer.from(a.stdout), signal: null, timedOut: false });
             return;
           }
           child.kill("SIGKILL");
@@ -94,7 +96,7 @@ class Warm {
         };
         this.ended = (code, signal) =>
           done({ code, signal, stdout: Buffer.alloc(0), stderr: this.stderr, peak: 0, timedOut });
-        if (this.gone) fail(new Error(`no process to run commands in: ${this.stderr}`));
+        if (!child.connected) fail(new Error(`no process to run commands in: ${this.stderr}`));
         else
           child.send(job, (e) => {
             if (e !== null) fail(e);

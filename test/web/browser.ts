@@ -79,6 +79,7 @@ export interface SaveChoice {
   readonly what: "metadata" | "used" | "all" | "convert";
   readonly format: "raw" | "qcow2";
   readonly layout?: "" | "v2" | "e2image";
+  readonly verify?: boolean;
 }
 
 /** Fills the panel in. */
@@ -86,6 +87,7 @@ export async function choose(page: Page, choice: SaveChoice): Promise<void> {
   await page.check(`#what-${choice.what}`);
   await page.check(`#format-${choice.format}`);
   if (choice.format === "qcow2") await page.selectOption("#layout", choice.layout ?? "");
+  await page.setChecked("#verify", choice.verify ?? false);
 }
 
 /** Saves to the browser's downloads and keeps the bytes as `to`; answers with the name the page gave. */

@@ -24,12 +24,12 @@ const turn = limiter(1);
 /** Runs `job` with the page open, then checks that it asked nothing of others and broke no policy. */
 async function onPage(
   t: ExecutionContext,
-  options: Omit<VisitOptions, "dir">,
+  options: Omit<VisitOptions, "dir"> & { readonly beforeWorker?: string },
   job: (v: Visit & { site: Site }, dir: string) => Promise<void>,
 ): Promise<void> {
   await turn(() =>
     inScratch("web", async (dir) => {
-      const site = await serve();
+      const site = await serve(options.beforeWorker);
       const v = await visit(site, { ...options, dir });
       try {
         await job({ ...v, site }, dir);
@@ -86,6 +86,8 @@ async function sameBytes(
   const mine = join(dir, `page-${choice.what}-${choice.layout ?? ""}.${choice.format}`);
   const theirs = join(dir, `cli-${choice.what}-${choice.layout ?? ""}.${choice.format}`);
   await saveDownload(page, choice, mine);
+  const said = (await page.textContent("#saved")) ?? "";
+  t.is(said.includes("Verified: read back and compared with the source"), choice.verify ?? false, said);
   await ours(t, [...command, theirs]);
   t.is(fileDifference(mine, theirs), null, label);
   return mine;
@@ -147,7 +149,10 @@ test("captures of a volume are the command line's bytes, through the browser's p
     await openFile(page, volume);
     for (const what of ["metadata", "used", "all"] as const)
       for (const format of ["raw", "qcow2"] as const)
-        await sameBytes(t, page, dir, { what, format }, ["capture", `--${what}`, "--format", format, volume]);
+        await sameBytes(t, page, dir, { what, format, verify: what !== "metadata" || format === "raw" }, [
+          ...["capture", `--${what}`, "--format", format],
+          volume,
+        ]);
     const v2 = ["capture", "--compat", "2", "--format", "qcow2", volume];
     await sameBytes(t, page, dir, { what: "used", format: "qcow2", layout: "v2" }, v2);
     const q = await sameBytes(t, page, dir, { what: "metadata", format: "qcow2", layout: "e2image" }, [
@@ -167,13 +172,11 @@ test("without a private file system downloads are assembled in memory, with the 
     });
     const volume = await extVolume(dir, "volume.img", 96 * MiB);
     await openFile(page, volume);
-    await sameBytes(t, page, dir, { what: "used", format: "raw" }, ["capture", "--format", "raw", volume]);
-    await sameBytes(t, page, dir, { what: "used", format: "qcow2" }, [
-      "capture",
-      "--format",
-      "qcow2",
-      volume,
-    ]);
+    for (const format of ["raw", "qcow2"] as const)
+      await sameBytes(t, page, dir, { what: "used", format, verify: true }, [
+        ...["capture", "--format", format],
+        volume,
+      ]);
   });
 });
 
@@ -260,9 +263,14 @@ test("where the browser can, the output streams into the chosen file", async (t)
     const volume = await extVolume(dir, "volume.img", 48 * MiB);
     await openFile(page, volume);
     for (const format of ["raw", "qcow2"] as const) {
-      await choose(page, { what: "used", format });
-      await page.click("#save");
-      await page.waitForSelector("#saved");
+      for (const verify of [false, true]) {
+        await choose(page, { what: "used", format, verify });
+        await page.click("#save");
+        await page.waitForSelector("#saved");
+        const said = (await page.textContent("#saved")) ?? "";
+        t.is(said.includes("Verified: read back from the file"), verify, said);
+        if (!verify) await page.evaluate(() => document.querySelector("#saved")?.remove());
+      }
       await page.click("#container-title");
       const name = format === "raw" ? "volume-copy.img" : "volume.qcow2";
       const text = await page.evaluate(async (name) => {
@@ -399,3 +407,49 @@ test("after the first visit the page needs no server", async (t) => {
     await sameBytes(t, page, dir, { what: "metadata", format: "qcow2" }, command);
   });
 });
+
+/** Has one byte go wrong between the engine and what the browser stores, once an output is past its first MiB. */
+const FAULTY = `
+  const spoil = (data, at) => {
+    if (at < 1048576) return data;
+    const copy = new Uint8Array(data);
+    copy[copy.length >> 1] ^= 1;
+    return copy;
+  };
+  const sync = FileSystemSyncAccessHandle.prototype;
+  const { write } = sync;
+  sync.write = function (data, options) { return write.call(this, spoil(data, options?.at ?? 0), options); };
+  const stream = FileSystemWritableFileStream.prototype;
+  const put = stream.write;
+  stream.write = function (chunk) { return put.call(this, { ...chunk, data: spoil(chunk.data, chunk.position) }); };
+`;
+
+for (const [place, before] of [
+  ["downloads", withoutPicker],
+  ["a chosen file", pickerStub],
+] as const)
+  test(`verifying finds a byte that went wrong on its way to ${place}, and leaves nothing`, async (t) => {
+    await onPage(t, { profile: "persistent", before, beforeWorker: FAULTY }, async ({ page }, dir) => {
+      const volume = await extVolume(dir, "volume.img", 32 * MiB);
+      await openFile(page, volume);
+      await choose(page, { what: "used", format: "raw", verify: true });
+      await page.click("#save");
+      await page.waitForSelector("#save-status .error");
+      t.regex(
+        (await page.textContent("#save-status .error")) ?? "",
+        /volume(-copy)?\.img: verification failed, byte \d+ differs from the source/,
+      );
+      t.is(await page.locator("#saved").count(), 0);
+      const left = async () =>
+        page.evaluate(async () => {
+          const root = await navigator.storage.getDirectory();
+          const names: string[] = [];
+          for await (const name of (root as unknown as { keys(): AsyncIterable<string> }).keys())
+            if (name.startsWith("chosen-")) names.push(name);
+          return names.length;
+        });
+      for (let i = 0; i < 50 && (await left()) + (await downloadsKept(page)) > 0; i++)
+        await page.waitForTimeout(100);
+      t.is((await left()) + (await downloadsKept(page)), 0);
+    });
+  });

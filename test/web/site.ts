@@ -33,8 +33,8 @@ export interface Site {
   close(): Promise<void>;
 }
 
-/** Starts the server; throws where the page has not been built. */
-export async function serve(): Promise<Site> {
+/** Starts the server; throws where the page has not been built. `before`: code to put before that of the engine worker. */
+export async function serve(before = ""): Promise<Site> {
   const folder = join(root, "dist/web");
   if (!existsSync(join(folder, "index.html")))
     throw new Error("dist/web/index.html is missing: build the page first (npm run build)");
@@ -58,7 +58,7 @@ export async function serve(): Promise<Site> {
       "Content-Security-Policy": policyOf(path),
       "X-Content-Type-Options": "nosniff",
     });
-    response.end(body);
+    response.end(/\/worker-[^/]*\.js$/.test(path) ? Buffer.concat([Buffer.from(before), body]) : body);
   });
   await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
   return {

@@ -77,6 +77,7 @@ export class SaveView {
       this.choices("Format", "format", FORMATS),
       this.layout,
       actions.canChoosePlace ? placeField() : null,
+      verifyField(),
       h("div", { class: "actions" }, this.start),
     );
     this.element = h(
@@ -166,6 +167,7 @@ export class SaveView {
       what,
       format,
       qcow2: layout === "e2image" ? { layout } : layout === "v2" ? { version: 2 } : undefined,
+      verify: this.value("verify") === "yes",
       name: outputName(this.fileName, what, format, this.view.partition),
     };
   }
@@ -208,6 +210,29 @@ function placeField(): HTMLElement {
   );
 }
 
+function verifyField(): HTMLElement {
+  return h(
+    "label",
+    { class: "choice", for: "verify" },
+    h("input", { type: "checkbox", id: "verify", name: "verify", value: "yes" }),
+    h(
+      "span",
+      { class: "choice-text" },
+      h("span", { class: "choice-title" }, "Verify"),
+      h("small", {}, "Reads back what was written and compares it with the source."),
+    ),
+  );
+}
+
+/** What a verification says, and what it cannot. */
+function verdict({ output, result }: JobOutcome): string {
+  if (!result.verified) return "";
+  return output === null
+    ? " Verified: read back from the file and compared with the source."
+    : " Verified: read back and compared with the source, before the browser copied it to the downloads; that copy " +
+        "the page cannot read.";
+}
+
 function outcomeView(job: JobRequest, { outcome, link }: Saved): HTMLElement {
   const { result, milliseconds } = outcome;
   const seconds = milliseconds / 1000;
@@ -221,7 +246,7 @@ function outcomeView(job: JobRequest, { outcome, link }: Saved): HTMLElement {
       "p",
       {},
       `${bytes(result.outputSize)} for a disk of ${bytes(result.guestSize)}; ` +
-        `${bytes(result.written)} of data in ${seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds)}${rate}.`,
+        `${bytes(result.written)} of data in ${seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds)}${rate}.${verdict(outcome)}`,
     ),
     warningList(result.warnings),
     link,
@@ -233,6 +258,7 @@ class ProgressView {
   readonly element: HTMLElement;
   private readonly bar = h("progress", { max: "1", "aria-label": "Progress" });
   private readonly text = h("p", { class: "quiet" });
+  private readonly doing = h("span", {}, "Writing ");
   private readonly samples: { time: number; done: number }[] = [];
   private phase = "";
 
@@ -240,7 +266,7 @@ class ProgressView {
     this.element = h(
       "div",
       { class: "progress" },
-      h("p", {}, "Writing ", h("span", { class: "file-name" }, name)),
+      h("p", {}, this.doing, h("span", { class: "file-name" }, name)),
       h(
         "div",
         { class: "bar" },
@@ -255,6 +281,7 @@ class ProgressView {
     if (phase !== this.phase) {
       this.phase = phase;
       this.samples.length = 0;
+      this.doing.textContent = phase === "verify" ? "Verifying " : "Writing ";
     }
     if (phase === "scan") {
       this.bar.removeAttribute("value");
