@@ -97,7 +97,7 @@ export function nearest(word: string, candidates: readonly string[]): string | n
   let best: string | null = null;
   let least = 3;
   for (const c of candidates) {
-    const d = word.length > 1 && c.startsWith(word) ? 1 : distance(word, c);
+    const d = word.length > 1 && c.startsWith(word) ? 0 : distance(word, c);
     if (d < least) {
       least = d;
       best = c;

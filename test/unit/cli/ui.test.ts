@@ -100,6 +100,7 @@ test("suggestions are near words only", (t) => {
   t.is(nearest("cature", words), "capture");
   t.is(nearest("ifno", words), "info");
   t.is(nearest("comp", words), "compare");
+  t.is(nearest("cap", words), "capture");
   t.is(nearest("e2iamge", words), "e2image");
   t.is(nearest("frobnicate", words), null);
 });
