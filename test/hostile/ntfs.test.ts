@@ -9,6 +9,7 @@ import { MemorySource } from "../../src/io/memory.ts";
 import { baseVolume, broken, brokenVolumes } from "../support/ntfs-broken.ts";
 import { DamagedVolume } from "../support/ntfs-damage.ts";
 import { Random } from "../support/random.ts";
+import { rounds } from "../support/share.ts";
 
 const MOST_MS = 3000;
 const MOST_BYTES = 64 << 20;
@@ -144,7 +145,7 @@ test.serial("random damage, seeded", async (t) => {
   const p = new DamagedVolume(Buffer.from(base));
   const random = new Random(20220 + 1003);
   const used = p.mftRuns.flatMap(([at, length]) => [at, at + length]);
-  for (let round = 0; round < 60; round++) {
+  for (let round = 0; round < rounds(60, 150); round++) {
     const bytes = Buffer.from(base);
     const flips = 1 + random.below(40);
     for (let i = 0; i < flips; i++) {
@@ -166,7 +167,7 @@ test.serial("random fields of records, fixups kept valid", async (t) => {
   const base = await baseVolume();
   const random = new Random(77);
   const values = [0, 1, 7, 8, 0x7f, 0x80, 0xff, 0xffff, 0x7fffffff, 0xffffffff];
-  for (let round = 0; round < 80; round++) {
+  for (let round = 0; round < rounds(80, 200); round++) {
     const p = new DamagedVolume(Buffer.from(base));
     for (let i = 0; i < 6; i++) {
       const n = random.below(2) === 0 ? random.below(12) : 64 + random.below(70);

@@ -8,9 +8,10 @@ import { MemorySource } from "../../src/io/memory.ts";
 import { Kernel } from "../../src/kernel/kernel.ts";
 import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
 import { Random } from "../support/random.ts";
+import { rounds } from "../support/share.ts";
 
 const UNIT = 1024;
-const ROUNDS = 8;
+const ROUNDS = rounds(8, 20);
 const MOST_MS = 10_000;
 const SHAPES = [
   "ext4-1k",

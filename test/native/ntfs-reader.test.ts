@@ -13,6 +13,7 @@ import { imprint, inScratch, limiter, must, run } from "../support/native.ts";
 import { type Broken, baseVolume, broken, brokenVolumes } from "../support/ntfs-broken.ts";
 import { ntfsShapeImage, ntfsShapeNamed, ntfsShapes } from "../support/ntfs-shapes.ts";
 import { type ClusterRuns, runsOf, savedClusters } from "../support/ntfs-used.ts";
+import { inShare } from "../support/share.ts";
 
 const turn = limiter(2);
 
@@ -168,10 +169,8 @@ async function facesNative(t: ExecutionContext, dir: string, b: Broken, bytes: B
 
 /** Volumes in one test: a native run takes little more than its start. */
 const SHARE = 40;
-/** All of them with BROKEN=all; by default every second one (the hostile tests open them all). */
-const compared = brokenVolumes
-  .filter((b) => b.better === undefined)
-  .filter((_, i) => process.env["BROKEN"] === "all" || i % 2 === 0);
+/** By default every second one (the hostile tests open them all). */
+const compared = brokenVolumes.filter((b) => b.better === undefined).filter((_, i) => inShare(i, 2));
 for (let i = 0; i < compared.length; i += SHARE)
   test(`broken volumes ${i} and on: refused with native's words, or the same clusters`, (t) =>
     turn(async () => {

@@ -17,6 +17,7 @@ import { difference, readAll } from "../support/qcow2.ts";
 import { DAMAGES, damaged, undamaged } from "../support/qcow2-damage.ts";
 import { killEverywhere, soundness } from "../support/qcow2-kill.ts";
 import { Random } from "../support/random.ts";
+import { rounds } from "../support/share.ts";
 
 /** A file in memory that gets no longer than 64 MiB. */
 class SmallFile extends CrashFile {
@@ -198,10 +199,10 @@ test("random damage: no crash, no endless check; a sample finds what native find
   await inScratch("check-fuzz", async (dir) => {
     const bases = [...(await undamaged(dir))].filter(([name]) => name !== "wide" && name !== "default");
     const random = new Random(Number(process.env["CHECK_FUZZ_SEED"] ?? 20260));
-    const rounds = Number(process.env["CHECK_FUZZ_ROUNDS"] ?? 80);
+    const most = rounds(80, 160);
     const path = join(dir, "image");
     let compared = 0;
-    for (let i = 0; i < rounds; i++) {
+    for (let i = 0; i < most; i++) {
       const [name, base] = bases[i % bases.length];
       const image = scramble(base, random);
       let outcome: ReturnType<typeof checked>;
@@ -214,7 +215,7 @@ test("random damage: no crash, no endless check; a sample finds what native find
         if (error instanceof FormatError || error instanceof UnsupportedError) continue;
         throw new Error(`round ${i}, ${name}: ${(error as Error).stack}`);
       }
-      if (i % (rounds > 300 ? 1 : 8) !== 0) continue;
+      if (i % (most > 300 ? 1 : 8) !== 0) continue;
       writeFileSync(path, image);
       const native = await run("qemu-img", ["check", "--output=json", path]);
       if (native.stdout.length === 0) continue;
@@ -256,6 +257,6 @@ test("random damage: no crash, no endless check; a sample finds what native find
         `round ${i}, ${name}`,
       );
     }
-    t.true(compared > rounds / 40, `${compared} compared`);
+    t.true(compared > most / 40, `${compared} compared`);
   });
 });
