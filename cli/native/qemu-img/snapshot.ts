@@ -103,7 +103,7 @@ async function change(o: SnapshotArguments, editor: ImageEditor | null): Promise
           const now = Date.now();
           const time = {
             seconds: Math.floor(now / 1000),
-            nanoseconds: (now % 1000) * 1_000_000 + Math.floor((performance.now() % 1) * 1_000_000),
+            nanoseconds: (now % 1000) * 1_000_000 + (process.hrtime()[1] % 1_000_000),
           };
           engine.createSnapshot(editor!, new TextEncoder().encode(name).subarray(0, LONGEST_NAME), time);
         },

@@ -174,10 +174,18 @@ function clusters(
   const offset = offsetOf(words[2 * first], words[2 * first + 1]);
   if (kind === NORMAL) run.host = offset;
   if (placed) run.place = offset;
+  // What an entry is that goes on with the run and has the same flags.
+  let nextHigh = words[2 * first];
+  let nextLow = words[2 * first + 1];
   let n = first + 1;
   for (; n < last; n++) {
+    if (placed) {
+      nextLow = (nextLow + cs) >>> 0;
+      if (nextLow < cs) nextHigh++;
+    }
     const high = words[2 * n];
     const low = words[2 * n + 1];
+    if (high === nextHigh && low === nextLow) continue;
     if (kindOf(header, high, low) !== kind) break;
     if (placed && offsetOf(high, low) !== offset + (n - first) * cs) break;
   }

@@ -1,3 +1,4 @@
+import { turnWords } from "../../bytes/endian.ts";
 import { FormatError, IoError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
@@ -85,12 +86,9 @@ function readWords(
   const b = new Uint8Array(bytes);
   const swap = (n: number) => {
     if (n !== there) throw new IoError("ESHORT", `${source.label}: ends at byte ${at + n}`, at + n);
-    const w = new Uint32Array(b.buffer);
-    for (let i = 0; i < w.length; i++) {
-      const v = w[i];
-      if (v !== 0) w[i] = (v >>> 24) | ((v >>> 8) & 0xff00) | ((v << 8) & 0xff0000) | (v << 24);
-    }
-    return w;
+    const words = new Uint32Array(b.buffer);
+    turnWords(words);
+    return words;
   };
   if (there === 0) return swap(0);
   const r = source.read(there < bytes ? b.subarray(0, there) : b, at);

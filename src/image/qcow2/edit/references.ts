@@ -45,10 +45,23 @@ export function countTable(editor: ImageEditor, shape: L2Shape, words: Uint32Arr
     n = 0;
   };
   const found = { first: 0, n: 0 };
+  // What an entry is that goes on with the run and has the same flags; -1: none does.
+  let nextHigh = -1;
+  let nextLow = 0;
+  const goOn = () => {
+    nextLow = (nextLow + shape.clusterSize) >>> 0;
+    if (nextLow < shape.clusterSize) nextHigh++;
+  };
   for (let p = 0; p < words.length; p += shape.words) {
     const high = words[p];
     const low = words[p + 1];
+    if (high === nextHigh && low === nextLow) {
+      n++;
+      goOn();
+      continue;
+    }
     if ((high | low) === 0) continue;
+    nextHigh = -1;
     if ((high & COMPRESSED_HIGH) === 0) {
       const at = offsetOf(high, low);
       if (at === 0) continue;
@@ -56,6 +69,9 @@ export function countTable(editor: ImageEditor, shape: L2Shape, words: Uint32Arr
         throw new FormatError("qcow2 L2 entry", -1, `cluster at 0x${at.toString(16)} is not aligned`);
       found.first = at / shape.clusterSize;
       found.n = 1;
+      nextHigh = high;
+      nextLow = low;
+      goOn();
     } else entryClusters(shape, high, low, found);
     if (n > 0 && found.first === first + n) n += found.n;
     else {
@@ -105,13 +121,15 @@ export function renewCopied(editor: ImageEditor): void {
     const own = refcounts.get(at / cs) === 1;
     if (own !== (l2.l1[2 * i] & COPIED_HIGH) < 0) l2.point(i, at, own);
     let { words } = l2.get(i)!;
+    let changed = false;
     for (let p = 0; p < words.length; p += shape.words) {
       const high = words[p];
       if ((high | words[p + 1]) === 0 || high & COMPRESSED_HIGH) continue;
       const host = offsetOf(high, words[p + 1]);
       const copied = host !== 0 && refcounts.get(host / cs) === 1;
       if (copied === (high & COPIED_HIGH) < 0) continue;
-      words = l2.own(i).words;
+      if (!changed) words = l2.own(i).words;
+      changed = true;
       words[p] = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;
     }
     editor.relieve();

@@ -74,11 +74,14 @@ function share(editor: ImageEditor): void {
   for (let i = 0; i < l2.l1.length / 2; i++) {
     if (l2.at(i) === 0) continue;
     let { words } = l2.get(i)!;
-    for (let p = 0; p < words.length; p += shape.words)
-      if ((words[p] & COPIED_HIGH) < 0 && (words[p] & COMPRESSED_HIGH) === 0) {
-        words = l2.own(i).words;
-        words[p] = (words[p] & ~COPIED_HIGH) >>> 0;
-      }
+    let changed = false;
+    for (let p = 0; p < words.length; p += shape.words) {
+      const high = words[p];
+      if ((high & COPIED_HIGH) === 0 || high & COMPRESSED_HIGH) continue;
+      if (!changed) words = l2.own(i).words;
+      changed = true;
+      words[p] = (high & ~COPIED_HIGH) >>> 0;
+    }
     countTable(editor, shape, words, 1);
     const at = l2.at(i);
     refcounts.addReference(at / shape.clusterSize);
