@@ -68,8 +68,10 @@ class Range {
     const newStatus = next === null ? null : statusOf(next);
     const a = emptyRun();
     const b = emptyRun();
+    // Where the zeros of what lies under the image now begin, or -1.
+    let zeros = -1;
     while (this.at < this.end) {
-      const { at } = this;
+      const { at, unit } = this;
       const w = oldStatus(at, this.end, false, a);
       if (w !== null) await w;
       let length = Math.min(a.length, this.end - at);
@@ -84,7 +86,13 @@ class Range {
       const same =
         (a.state !== DATA && zero) ||
         (a.state === DATA && !zero && a.host >= 0 && a.host === b.host && a.file?.path === b.file?.path);
-      if (!same) await this.compare(at, at + length, a.state !== DATA);
+      if (a.state === DATA) zeros = -1;
+      else if (zeros < 0) zeros = at;
+      if (!same && zeros >= 0) {
+        // Whole units, so that they can become zero clusters.
+        length = Math.min(Math.ceil((at + length) / unit) * unit - at, a.length, this.end - at);
+        await this.compare(Math.max(zeros, Math.floor(at / unit) * unit), at + length, true);
+      } else if (!same) await this.compare(at, at + length, false);
       this.at = at + length;
     }
   }

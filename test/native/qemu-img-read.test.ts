@@ -61,6 +61,31 @@ test.serial("map: damaged tables end it as natively, with the place named", asyn
   }
 });
 
+test.serial("encrypted images are refused where their data is wanted", async (t) => {
+  const dir = scratch(t, "encrypted");
+  const secret = ["--object", "secret,id=s,data=x"];
+  const options = ["-o", "encrypt.format=aes,encrypt.key-secret=s"];
+  await nativeSaid(["create", "-q", "-f", "qcow2", ...secret, ...options, "locked", "1M"], dir);
+  await nativeSaid(["create", "-q", "-f", "qcow2", "-u", "-b", "locked", "-F", "qcow2", "over", "1M"], dir);
+  await nativeSaid(["create", "-q", "-f", "qcow2", "plain", "1M"], dir);
+  const wrong: string[] = [];
+  for (const line of [
+    "compare plain locked",
+    "compare over plain",
+    "dd if=locked of=out",
+    "convert locked out",
+    "convert over out",
+    "convert -n -O qcow2 plain locked",
+    "convert -O qcow2 -B locked -F qcow2 plain out",
+    "commit locked",
+    "rebase -b plain -F qcow2 locked",
+  ]) {
+    const d = await difference(line.split(" "), dir);
+    if (d !== null) wrong.push(d);
+  }
+  t.deepEqual(wrong, []);
+});
+
 test.serial("map: compressed and encrypted images have a human map too", async (t) => {
   const images = (await qcow2Corpus()).filter((i) => i.tags.includes("compressed") || ours(i));
   for (const image of images) {

@@ -36,6 +36,7 @@ test("words, streams and exit codes", async (t) => {
       to("base", "raw"),
       ["-q", "-p", ...to("mid", "qcow2")],
       ["-u", ...to("none", "raw")],
+      ["-u", "-p", ...to("none", "raw")],
       ["-U", "-u", ...to("base", "raw")],
       ["-u", "top"],
       ["-u", "-b", "", "top"],

@@ -65,7 +65,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   checkCache(cache);
   const shown = new QemuProgress(progress && !quiet);
   try {
-    const image = await openEditable(operands[0], { format, imageOpts });
+    const image = await openEditable(operands[0], { format, imageOpts, encrypted: "refuse" });
     try {
       await commit(image, { file: operands[0], base, keep, rate, progress: shown });
     } finally {

@@ -65,7 +65,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
     try {
       checkCache(cache, "source");
       for (const [i, name] of names.entries())
-        opened.push(await openImage(name, { format: o.formats[i], imageOpts, share }));
+        opened.push(await openImage(name, { format: o.formats[i], imageOpts, share, encrypted: "refuse" }));
     } catch (error) {
       // The line of progress that was not begun is ended, as natively.
       if (o.progress && !o.quiet) print("\n");

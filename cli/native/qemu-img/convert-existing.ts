@@ -23,6 +23,7 @@ export async function convertIntoExisting(
     format: s.targetImageOpts ? null : s.outputFormat,
     imageOpts: s.targetImageOpts,
     warnRaw: false,
+    encrypted: "refuse",
   });
   try {
     await checkApart(s, input, image);

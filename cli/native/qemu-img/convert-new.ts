@@ -242,7 +242,7 @@ async function openBacking(s: ConvertSettings, o: Qcow2CreateOptions): Promise<O
   const name = o.backingFile!;
   const full = name.startsWith("/") || /^[^/]*:/.test(name) ? name : `${folder(s.target!)}${name}`;
   try {
-    const chain = await openImage(full, { format: o.backingFormat });
+    const chain = await openImage(full, { format: o.backingFormat, encrypted: "refuse" });
     await askForHoles(chain);
     return chain;
   } catch (error) {

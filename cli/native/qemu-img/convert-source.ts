@@ -7,7 +7,6 @@ import type { Source } from "../../../src/io/source.ts";
 import type { ConvertSettings, SnapshotChoice } from "./convert-options.ts";
 import { QemuError } from "./errors.ts";
 import { type OpenedChain, openImage } from "./open.ts";
-import { secrets } from "./options.ts";
 
 /** What a conversion reads. */
 export interface ConvertInput {
@@ -41,9 +40,9 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
           imageOpts: s.imageOpts,
           share: s.share,
           truncated: s.salvage ? "warn" : "refuse",
+          encrypted: "refuse",
         }),
       );
-    for (const chain of chains) refuseEncrypted(chain);
     for (const chain of chains) await askForHoles(chain);
     if (s.bitmaps) checkBitmaps(chains);
     if (s.snapshot !== null && s.snapshot.kind === "word" && chains.length > 1)
@@ -65,17 +64,6 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
     await close();
     throw error;
   }
-}
-
-/** Encrypted data cannot be read here, with or without a key. */
-function refuseEncrypted(chain: OpenedChain): void {
-  for (const { header, name } of chain.layers)
-    if (header !== null && header.cryptMethod !== 0)
-      throw new QemuError(
-        secrets.size === 0
-          ? `Could not open '${chain.name}': Parameter 'encrypt.key-secret' is required for cipher`
-          : `Could not open '${chain.name}': '${name}' is encrypted, and this tool does not decrypt`,
-      );
 }
 
 /** As native does, images that look allocated ahead of use are asked for the holes in their files. */

@@ -37,7 +37,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
   for (const operand of operands) readOperand(operand, request);
   const { input, output } = request;
   if (input === null || output === null) throw new QemuError("Must specify both input and output files");
-  const chain = await openImage(input, { format, imageOpts, share });
+  const chain = await openImage(input, { format, imageOpts, share, encrypted: "refuse" });
   try {
     await copy(chain, request, target, output);
   } finally {

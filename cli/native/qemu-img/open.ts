@@ -1,5 +1,6 @@
 import { ImprintError, IoError, RefusedError } from "../../../src/errors.ts";
 import type { Qcow2Header } from "../../../src/image/qcow2/header.ts";
+import { CRYPT } from "../../../src/image/qcow2/layout.ts";
 import type { Qcow2Image } from "../../../src/image/qcow2/reader.ts";
 import type { Gate } from "../../../src/io/gate.ts";
 import type { OpenedDurableFile } from "../../../src/io/node/durable-file.ts";
@@ -10,7 +11,7 @@ import { errorText, QemuError, warn } from "./errors.ts";
 import { hostText } from "./host-text.ts";
 import { refuseLocked } from "./lock.ts";
 import { cannotOpen, checkDriver, type NamedFile, namedByImage, namedFile, notRead } from "./names.ts";
-import { settings } from "./options.ts";
+import { secrets, settings } from "./options.ts";
 import { probeFormat } from "./probe.ts";
 
 /** How an image is opened. */
@@ -32,6 +33,8 @@ export interface OpenRequest {
    * when something missing is read.
    */
   readonly truncated?: "warn" | "refuse";
+  /** "refuse" where guest data is read or written: none of it is decrypted here. Default: encrypted images open. */
+  readonly encrypted?: "refuse";
   /** Number of the layer in a chain that the caller walks itself. Default 0. */
   readonly depth?: number;
 }
@@ -95,6 +98,7 @@ export async function openImage(
       });
       const layers: Layer[] = [];
       for (let l: Layer | null = layer; l !== null; l = l.backing) layers.push(l);
+      if (request.encrypted === "refuse") refuseEncrypted(layers);
       return { ...layer, layers, close: () => closeAll(opened) };
     } catch (error) {
       await closeAll(opened);
@@ -103,6 +107,18 @@ export async function openImage(
   } catch (error) {
     throw openError(name, error);
   }
+}
+
+/** Encrypted data cannot be read here, with or without a key. */
+function refuseEncrypted(layers: readonly Layer[]): void {
+  for (const [depth, { header, name }] of layers.entries())
+    if (header !== null && header.cryptMethod !== CRYPT.none)
+      throw new QemuError(
+        (depth > 0 ? "Could not open backing file: " : "") +
+          (secrets.size === 0
+            ? "Parameter 'encrypt.key-secret' is required for cipher"
+            : `'${name}' is encrypted, and this tool does not decrypt`),
+      );
 }
 
 /** How an image that will be changed is opened. */

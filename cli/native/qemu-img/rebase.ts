@@ -72,7 +72,7 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
       format,
       imageOpts,
       share,
-      backing: unsafe ? "none" : "follow",
+      ...(unsafe ? { backing: "none" } : { encrypted: "refuse" }),
     });
     try {
       await rebase(image, { backing, backingFormat, unsafe, share, progress: shown });
@@ -91,13 +91,13 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
     throw new QemuError(`Invalid format name: '${backingFormat}'`);
   const name = backing === null || backing === "" ? null : backing;
   // Native copies first and fails then.
-  if (unsafe && image.header !== null) checkNames(name, backingFormat);
+  if (unsafe) checkNames(name, backingFormat, image.header === null);
   let next: OpenedChain | null = null;
   let editor: ImageEditor | null = null;
   try {
     if (!unsafe && name !== null) next = await openNext(image, name, request);
+    checkNames(name, backingFormat, image.header === null);
     if (image.header === null) throw cannotChange(backing, "Operation not supported");
-    checkNames(name, backingFormat);
     const old = image.backing?.disk ?? null;
     const under: Source = new PaddedSource(old, image.header.size);
     // -u opens nothing that the image names, and touches no data: whatever stands for the data file is not written.
@@ -115,7 +115,8 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
         next: next?.disk ?? null,
         onProgress: (done, total) => progress.update(done, total),
       });
-    progress.complete();
+    if (unsafe) progress.update(1, 1);
+    else progress.complete();
   } catch (error) {
     const { HeaderFull } = await import("../../../src/image/qcow2/edit/editor.ts");
     if (error instanceof HeaderFull || error instanceof RangeError)
@@ -130,9 +131,11 @@ async function rebase(image: Editable, request: RebaseRequest): Promise<void> {
   }
 }
 
-function checkNames(name: string | null, format: string | null): void {
+/** `anyLength`: how long the name is does not matter. */
+function checkNames(name: string | null, format: string | null, anyLength: boolean): void {
   if (name === null) return;
   if (format === null) throw cannotChange(name, "backing format must be specified");
+  if (anyLength) return;
   if (new TextEncoder().encode(name).length > LIMIT.backingName) throw cannotChange(name, "Invalid argument");
 }
 
@@ -144,7 +147,11 @@ async function openNext(image: Editable, name: string, request: RebaseRequest): 
   const full = besideImage(image.path, name);
   let chain: OpenedChain;
   try {
-    chain = await openImage(full, { format: request.backingFormat, share: request.share });
+    chain = await openImage(full, {
+      format: request.backingFormat,
+      share: request.share,
+      encrypted: "refuse",
+    });
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
     const text = error.message.replace(`Could not open '${full}': `, "");
