@@ -9,6 +9,8 @@ export interface Contender {
   readonly command: readonly string[] | string;
   /** Files to remove before every run, outside of the measured time. */
   readonly outputs: readonly string[];
+  /** Makes what a run changes, after its outputs are removed and outside of the measured time. */
+  readonly prepare?: () => void;
 }
 
 /** What the runs of one contender gave. Milliseconds and bytes. */
@@ -29,6 +31,7 @@ interface Once {
 
 function once(c: Contender, watch: boolean): Promise<Once> {
   for (const f of c.outputs) rmSync(f, { force: true });
+  c.prepare?.();
   const [program, ...args] = typeof c.command === "string" ? ["bash", "-c", c.command] : c.command;
   const nothing = openSync("/dev/null", "r+");
   return new Promise((done, fail) => {

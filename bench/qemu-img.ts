@@ -64,6 +64,80 @@ async function both(
   });
 }
 
+/** A command that changes an image, "IMG" in the arguments: `make` makes the image for each run of either tool. */
+async function change(
+  bench: Bench,
+  section: string,
+  job: string,
+  goal: number | null,
+  args: readonly string[],
+  make: (image: string) => void,
+  extra: (image: string) => readonly string[] = () => [],
+): Promise<void> {
+  const side = (name: string, tool: readonly string[]) => {
+    const image = output(name);
+    return {
+      name,
+      command: [...tool, ...args.map((w) => (w === "IMG" ? image : w))],
+      outputs: [image, ...extra(image)],
+      prepare: () => make(image),
+    };
+  };
+  const ours = side("imprint", imprint("qemu-img"));
+  const native = side("qemu-img", ["qemu-img"]);
+  await bench.measure({
+    section,
+    job,
+    goal,
+    memory: 200 * MIB,
+    contenders: [ours, native],
+    prove: () => {
+      for (const { outputs } of [ours, native]) sh("qemu-img", ["check", "-q", outputs[0]!]);
+      sh("qemu-img", ["compare", ours.outputs[0]!, native.outputs[0]!]);
+    },
+  });
+}
+
+/** Copies an image with its holes. */
+const copied = (from: string) => (to: string) => void sh("cp", ["--sparse=always", from, to]);
+
+/** Changes of metadata of `large`, and of the data of an image of a part of `all` above others. */
+async function changes(bench: Bench, section: string, large: string, all: string): Promise<void> {
+  await change(bench, section, "snapshot -c", 1, ["snapshot", "-c", "now", "IMG"], copied(large));
+  await change(bench, section, "resize", null, ["resize", "IMG", "+1G"], copied(large));
+  await change(bench, section, "snapshot -d", 1, ["snapshot", "-d", "now", "IMG"], (image) => {
+    copied(large)(image);
+    sh("qemu-img", ["snapshot", "-c", "now", image]);
+  });
+  const [part, empty] = [output("part"), output("empty")];
+  const mib = bench.quick ? 64 : 512;
+  sh("qemu-img", ["dd", "-f", "raw", "-O", "qcow2", "bs=1M", `count=${mib}`, `if=${all}`, `of=${part}`]);
+  sh("qemu-img", ["create", "-q", "-f", "qcow2", empty, `${mib}M`]);
+  const below = (image: string) => `${image}.below`;
+  await change(
+    bench,
+    section,
+    `commit of ${mib} MiB`,
+    1,
+    ["commit", "-q", "IMG"],
+    (image) => {
+      copied(empty)(below(image));
+      copied(part)(image);
+      sh("qemu-img", ["rebase", "-u", "-b", below(image), "-F", "qcow2", image]);
+    },
+    (image) => [below(image)],
+  );
+  await change(
+    bench,
+    section,
+    `rebase of ${mib} MiB`,
+    1,
+    ["rebase", "-b", empty, "-F", "qcow2", "IMG"],
+    (image) => void sh("qemu-img", ["create", "-q", "-f", "qcow2", "-b", part, "-F", "qcow2", image]),
+  );
+  for (const file of [part, empty]) rmSync(file);
+}
+
 /** The family on an image of the populated volume: `all` raw, `disk` as QCOW2. */
 export async function qemuImg(bench: Bench, all: string, disk: string): Promise<void> {
   const section = "qemu-img";
@@ -105,6 +179,7 @@ export async function qemuImg(bench: Bench, all: string, disk: string): Promise<
   ]);
   await both(bench, section, `check of ${clusters} clusters`, 1, ["check", large]);
   await both(bench, section, `measure of ${clusters} clusters`, 1, ["measure", "-O", "qcow2", large]);
+  await changes(bench, section, large, all);
   rmSync(large);
 
   const sparse = `${workspace}/sparse.qcow2`;
