@@ -170,6 +170,7 @@ test("texts and exit codes as qemu-img", (t) =>
       await must("qemu-img", ["create", "-q", "-f", "raw", join(d, "big.raw"), "16M"]);
       await must("qemu-img", ["create", "-q", "-f", "qcow2", join(d, "s.q"), "8M"]);
       await must("qemu-img", ["snapshot", "-c", "one", join(d, "s.q")]);
+      await must("qemu-img", ["create", "-q", "-f", "qcow2", "-o", "compat=0.10", join(d, "old.q"), "1M"]);
     }
     for (const line of LINES) {
       const args = ["convert", ...line.split(" ").filter((w) => w !== "")];
@@ -210,6 +211,7 @@ a.raw
 -T foo a.raw b
 -t foo a.raw b
 --bitmaps a.raw b
+--bitmaps -O qcow2 old.q b
 --bitmaps s.q s.q b
 --skip-broken-bitmaps a.raw b
 --salvage -C a.raw b

@@ -97,7 +97,8 @@ function diskOf(chain: OpenedChain): Source {
 
 function checkBitmaps(chains: readonly OpenedChain[]): void {
   if (chains.length !== 1) throw new QemuError("Copying bitmaps only possible with single source");
-  if (chains[0].image === null) throw new QemuError("Source lacks bitmap support");
+  // Version 2 has no place for any.
+  if ((chains[0].header?.version ?? 0) < 3) throw new QemuError("Source lacks bitmap support");
 }
 
 /** The disk of an image as of one of its snapshots. Throws QemuError with native's text. */
