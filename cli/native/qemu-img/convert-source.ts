@@ -39,6 +39,7 @@ export async function openInput(s: ConvertSettings): Promise<ConvertInput> {
           format: s.format,
           imageOpts: s.imageOpts,
           share: s.share,
+          locked: "steady",
           truncated: s.salvage ? "warn" : "refuse",
           encrypted: "refuse",
         }),

@@ -5,6 +5,7 @@ import { IoError, RefusedError } from "../../../src/errors.ts";
 import { statOf } from "../../../src/io/node/mounts.ts";
 import type { Target } from "../../../src/io/target.ts";
 import { errorText, QemuError } from "./errors.ts";
+import { lockOf } from "./lock.ts";
 import { newFilePath } from "./names.ts";
 import { type NewFile, openNewFile } from "./new-file.ts";
 
@@ -56,6 +57,8 @@ export async function openNewTarget(
   try {
     if (path === "") throw failed("Could not create '': No such file or directory");
     checkTarget(path, { sources });
+    const used = lockOf(path);
+    if (used !== null) throw failed(used);
     return openNewFile(path);
   } catch (error) {
     if (error instanceof RefusedError && error.code === "ESAMEFILE")

@@ -159,7 +159,7 @@ async function lookAtBacking(
   const full = besideImage(request.name, backing);
   let chain: Awaited<ReturnType<typeof openImage>>;
   try {
-    chain = await openImage(full, { format, data: false });
+    chain = await openImage(full, { format, share: true, data: false });
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
     const text = error.message.replace(`Could not open '${full}': `, "");

@@ -1,4 +1,4 @@
-import { fstatSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { UNAVAILABLE } from "../../../src/io/node/native.ts";
 import { lockedByOthers } from "../../../src/io/node/native-lock.ts";
 import { QemuError } from "./errors.ts";
@@ -15,6 +15,9 @@ const PERMISSIONS: readonly (readonly [bit: number, name: string])[] = [
   [3, "resize"],
 ];
 
+/** What an image is opened for. "steady": to be read while nobody writes to it, a raw one neither. */
+export type Access = "read" | "steady" | "write";
+
 /**
  * Refuses an image that a running qemu has locked against `access`, as native does: a QCOW2 image must not change while
  * it is read, a raw one may. Where the host does not tell, all is well. Throws QemuError.
@@ -22,15 +25,30 @@ const PERMISSIONS: readonly (readonly [bit: number, name: string])[] = [
 export function refuseLocked(
   file: { readonly fd: number; readonly label: string },
   format: string,
-  access: "read" | "write",
+  access: Access,
 ): void {
   const held = locksOf(file.fd);
   if (held === null) return;
   for (const [bit, name] of PERMISSIONS) {
     if (access === "write" && held(DENIED + bit)) throw locked(`Failed to get "${name}" lock`, file.label);
-    if (format === "qcow2" && held(USED + bit))
+    if ((format === "qcow2" || access === "steady") && held(USED + bit))
       throw locked(`Failed to get shared "${name}" lock`, file.label);
   }
+}
+
+/** What native says of a file that is to become a new image and that a running qemu uses; null where none does. */
+export function lockOf(path: string): string | null {
+  let fd = -1;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    refuseLocked({ fd, label: path }, "raw", "write");
+  } catch (error) {
+    // What cannot be looked at is the caller's to find out.
+    return error instanceof QemuError ? error.message : null;
+  } finally {
+    if (fd >= 0) closeSync(fd);
+  }
+  return null;
 }
 
 function locked(text: string, label: string): QemuError {

@@ -9,6 +9,7 @@ import { allocate } from "../../../src/io/node/native.ts";
 import { checkTarget } from "../../../src/io/node/safety.ts";
 import { errorText, type QemuError } from "./errors.ts";
 import { hostText } from "./host-text.ts";
+import { lockOf } from "./lock.ts";
 
 /** A file (or device) that is being made. */
 export interface NewFile {
@@ -58,6 +59,8 @@ export function newFile(
 ): NewFile {
   const fail = (text: string): QemuError => failed(`Could not create '${shown}': ${text}`);
   if (path === "") throw fail(hostText("ENOENT")!);
+  const used = lockOf(path);
+  if (used !== null) throw failed(used);
   try {
     checkTarget(path, { sources });
     return openNewFile(path);

@@ -9,7 +9,7 @@ import type { Source } from "../../../src/io/source.ts";
 import { printError } from "../../ui/out.ts";
 import { errorText, QemuError, warn } from "./errors.ts";
 import { hostText } from "./host-text.ts";
-import { refuseLocked } from "./lock.ts";
+import { type Access, refuseLocked } from "./lock.ts";
 import { cannotOpen, checkDriver, type NamedFile, namedByImage, namedFile, notRead } from "./names.ts";
 import { secrets, settings } from "./options.ts";
 import { probeFormat } from "./probe.ts";
@@ -78,7 +78,7 @@ const DEEPEST = 1000;
  */
 export async function openImage(
   name: string,
-  request: OpenRequest & { readonly locked?: "read" | "write" } = {},
+  request: OpenRequest & { readonly locked?: Access } = {},
 ): Promise<OpenedChain> {
   const named = resolveName(name, request);
   if (request.data ?? true) await import("../../../src/node/codecs.ts");
@@ -215,7 +215,7 @@ interface LayerRequest {
   readonly share: boolean;
   readonly truncated: "warn" | "refuse";
   /** What the top layer is opened for. */
-  readonly locked: "read" | "write";
+  readonly locked: Access;
   readonly follow: boolean;
   readonly depth: number;
   /** For a check of the top layer. */

@@ -71,7 +71,6 @@ export async function run(_program: string, args: readonly string[]): Promise<nu
     const image = await openEditable(operands[0], {
       format,
       imageOpts,
-      share,
       ...(unsafe ? { backing: "none" } : { encrypted: "refuse" }),
     });
     try {
