@@ -108,6 +108,9 @@ export type Parsed =
   | { readonly kind: "usage"; readonly message: string | null }
   | { readonly kind: "options"; readonly options: NtfscloneOptions };
 
+/** Refusal of a map of what cannot be read again. */
+export const MAPPED_PIPE = "--mapfile needs an image in a file: a pipe cannot be read again";
+
 const REFUSED_WITH_USAGE = {
   output: "ERROR: You must specify an output file.",
   source: "ERROR: You must specify a device file.",
@@ -143,7 +146,7 @@ export function parseNtfsclone(args: readonly string[]): Parsed {
   if (source === "-" && !has("restore")) return { kind: "usage", message: REFUSED_WITH_USAGE.standardInput };
   if (has("metadata") && has("restore"))
     throw refusal("Restoring only metadata from an image is not supported!");
-  if (has("metadata") && output === "-" && !has("save"))
+  if (has("metadata") && output === "-" && !has("save") && !has("noAction"))
     throw refusal("Cloning only metadata to stdout isn't supported!");
   if (has("ignoreFsCheck") && !has("metadata") && !has("rescue"))
     throw refusal("Filesystem check can be ignored only for metadata cloning or rescue situations!");
@@ -169,7 +172,7 @@ export function parseNtfsclone(args: readonly string[]): Parsed {
       fullLogfile: has("fullLogfile"),
       quiet: has("quiet"),
       force: count["force"] ?? 0,
-      ...rescueOptions(values, has),
+      ...rescueOptions(values, has, source),
     },
   };
 }
@@ -183,11 +186,13 @@ function fsCheckOf(value: string | undefined): "strict" | "union" {
 function rescueOptions(
   values: Readonly<Record<string, string>>,
   has: (key: string) => boolean,
+  source: string,
 ): Pick<NtfscloneOptions, "mapfile" | "retries" | "patience" | "resume"> {
   const mapfile = values["mapfile"] ?? null;
   const resume = has("resume");
   for (const name of ["mapfile", "retries", "patience", "resume"])
     if (has(name) && !has("rescue")) throw refusal(`--${name} requires --rescue`);
+  if (mapfile !== null && source === "-") throw refusal(MAPPED_PIPE);
   if (resume && mapfile === null)
     throw refusal("--resume requires --mapfile, where the interrupted run left its map");
   if (resume && has("restore"))

@@ -7,7 +7,7 @@ import { openNtfscloneImage } from "../../src/image/ntfsclone/reader.ts";
 import type { Source } from "../../src/io/source.ts";
 import { printable } from "../ui/format.ts";
 import { readMap, writeMap } from "./ntfsclone-mapfile.ts";
-import type { NtfscloneOptions } from "./ntfsclone-options.ts";
+import { MAPPED_PIPE, type NtfscloneOptions } from "./ntfsclone-options.ts";
 import { sayLost } from "./ntfsclone-rescue.ts";
 import { refusal, type Say } from "./ntfsclone-text.ts";
 
@@ -56,7 +56,6 @@ export class RescueImage {
 /** Whether the image can be read in any order, so that reading goes on behind what cannot be read. Throws Refusal. */
 export function canRescue(o: NtfscloneOptions): boolean {
   const can = o.source !== "-" && !statSync(o.source).isFIFO();
-  if (!can && o.mapfile !== null)
-    throw refusal("--mapfile needs an image in a file: a pipe cannot be read again");
+  if (!can && o.mapfile !== null) throw refusal(MAPPED_PIPE);
   return can;
 }

@@ -78,8 +78,10 @@ export async function scan(
       `WARNING: A part of $Bitmap cannot be read: ${difference.unknown} clusters that it describes are taken as in use.\n`,
     );
   if (difference.total === 0) {
-    const extra = difference.unknown === 0 || o.metadata ? null : difference.extra;
-    return { used, extra, count: dropBad(used), accounts: "" };
+    const wanted = o.metadata ? o.ignoreFsCheck : difference.unknown > 0;
+    // Native counts once more for metadata, and else only where that matters.
+    const again = o.metadata ? accounts : "";
+    return { used, extra: wanted ? difference.extra : null, count: dropBad(used), accounts: again };
   }
   // Files whose records were lost cannot account for their clusters.
   const lost = rescue?.lostMetadata === true;

@@ -1,5 +1,13 @@
 // The command line of ntfsclone: options, refusals in their order, texts, streams and exit codes.
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { cli, fileDifference, imprint, inScratch, limiter, must, run } from "../support/native.ts";
@@ -54,6 +62,9 @@ const REFUSED: readonly string[] = [
   `-o ${OUT} SHORT`,
   `-o ${OUT} DIRTY`,
   `-q -o ${OUT} VERSION`,
+  "-n -m -o - VOLUME",
+  "-nr -m -O - VOLUME",
+  ...["EMPTY", "ONE", "SECTOR"].map((name) => `-q -o ${OUT} ${name}`),
   `-q -o ${OUT} IMAGE`,
 ];
 
@@ -98,7 +109,13 @@ async function inputs(dir: string): Promise<Map<string, string>> {
       r[at + r.readUInt16LE(at + 20) + 8] = 9;
     }),
   );
+  const starts = ["empty", "one", "sector"].map((name) => join(dir, name));
+  const bytes = readFileSync(v);
+  for (const [i, length] of [0, 1, 512].entries()) writeFileSync(starts[i], bytes.subarray(0, length));
   return new Map([
+    ["EMPTY", starts[0]],
+    ["ONE", starts[1]],
+    ["SECTOR", starts[2]],
     ["VOLUME", v],
     ["IMAGE", image],
     ["SHORT", short],
@@ -155,6 +172,10 @@ test("our own options are refused where they mean nothing", async (t) => {
     ["--rescue", "--retries", "many", "-o", "x", v],
     ["--fs-check=maybe", "-o", "x", v],
     ["--rescue", "--mapfile", "m", "--resume", "-s", "-o", "x", v],
+    ["--rescue", "--mapfile", "m", "--resume", "-r", "-o", "x", v],
+    ["--rescue", "--mapfile", "m", "-r", "-o", "x", "-"],
+    ["--rescue", "--patience", "long", "-o", "x", v],
+    ["--patience", "1", "-o", "x", v],
   ]) {
     const r = await imprint(["ntfsclone", ...args]);
     t.is(r.code, 1);

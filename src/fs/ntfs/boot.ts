@@ -164,7 +164,10 @@ function exact64(b: Uint8Array, at: number): bigint {
 export async function readBoot(source: Source, at = 0): Promise<BootSector> {
   if (at + BOOT_SIZE > source.size)
     throw new NtfsError("NTFS_NOT_NTFS", "NTFS boot sector", at, `the source ends at byte ${source.size}`, {
-      text: "NTFS signature is missing.",
+      text:
+        source.size <= at
+          ? "Failed to read bootsector (size=0)"
+          : "Error reading bootsector: Invalid argument",
       errno: EINVAL,
     });
   return parseBoot(await readZeroFilled(source, at, BOOT_SIZE), at);

@@ -23,10 +23,16 @@ export async function openMft(source: Source, boot: BootSector): Promise<Mft> {
   const at = boot.mftLcn * boot.clusterSize;
   const bad: Refuse = (detail, text = "", errno = EIO) =>
     new NtfsError("NTFS_BAD_MFT", "$MFT", at, detail, { text, errno });
+  // Native wants room behind its start before it reads it.
+  if (boot.mftLcn + 1 >= boot.clusters)
+    throw bad(`it starts at cluster ${boot.mftLcn} of ${boot.clusters}`, "", EINVAL);
   const record = new Uint8Array(boot.recordSize);
   const r = at < source.size ? source.read(record, at) : 0;
   if ((r instanceof Promise ? await r : r) < record.length)
-    throw bad(`the source ends at byte ${source.size}`, "", EINVAL);
+    throw bad(
+      `the source ends at byte ${source.size}`,
+      "Error reading $MFT: Input/output error\nFailed to load $MFT: Input/output error",
+    );
   const state = removeFixup(record, MAGIC_FILE);
   if (!isUsable(state)) throw badState(state, FILE_MFT, u32le(record, 0), at);
   const wrong = checkWhole(record, FILE_MFT);

@@ -29,7 +29,7 @@ export interface SaveMetadataOptions extends MetadataWalkOptions {
   readonly preserveTimestamps?: boolean;
   /** Leave times in index blocks that are not in use: what the native tool does when it clones to a file. */
   readonly listedOnly?: boolean;
-  /** Clusters that $Bitmap marks and nothing owns, to be saved too, as they are. */
+  /** Clusters that $Bitmap marks and nothing owns, to be saved too, as they are. Where there are none, a gap tells that they were looked for. */
   readonly extra?: BlockSet | null;
   /** Bytes of the device, where that is not the source's size. */
   readonly deviceSize?: number;
@@ -153,7 +153,7 @@ class Saver implements MetadataVisitor {
   async end(): Promise<void> {
     const { extra } = this.options;
     const { clusters, clusterSize } = this.parts.boot;
-    if (extra !== undefined && extra !== null && extra.count > 0) {
+    if (extra !== undefined && extra !== null) {
       await this.seek(0);
       const list = new ExtentList();
       for (let from = 0; from < extra.limit; ) {
