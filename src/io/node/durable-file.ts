@@ -7,6 +7,10 @@ import { deviceId, deviceSize } from "./block-device.ts";
 import { closeQuietly, readAt, writeAt } from "./file-io.ts";
 import { codeOf, hostError } from "./host-error.ts";
 import type { InPlaceTarget } from "./in-place-target.ts";
+import { startWriteback } from "./native.ts";
+
+/** Bytes written after which the host is told to begin writing to the disk: the flush at the end waits for less then. */
+const WRITEBACK_EVERY = 32 * 1024 * 1024;
 
 /** A target opened in place, as a durable file. */
 export function durableTarget(target: InPlaceTarget): DurableFile {
@@ -47,6 +51,8 @@ class NodeDurableFile implements OpenedDurableFile {
   readonly fd: number;
   readonly host?: HostFile;
   private readonly fixed: number | null;
+  /** Bytes written since the host was told. */
+  private unsent = 0;
 
   /** `fixed`: bytes of a device, which cannot grow. */
   constructor(fd: number, label: string, fixed: number | null, host?: HostFile) {
@@ -71,6 +77,10 @@ class NodeDurableFile implements OpenedDurableFile {
 
   write(bytes: Uint8Array, at: number): void {
     writeAt(this.fd, bytes, at, this.label);
+    this.unsent += bytes.length;
+    if (this.unsent < WRITEBACK_EVERY) return;
+    startWriteback(this.fd);
+    this.unsent = 0;
   }
 
   grow(size: number): void {
