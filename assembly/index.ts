@@ -10,7 +10,7 @@ export { scrambleNames } from "./names";
 export { ntfsRecords } from "./ntfs-records";
 export { ntfsOwners, ntfsWipeIndex, ntfsWipeRecords } from "./ntfs-wipe";
 export { dropCommands, readCommands, writeCommands } from "./ntfsclone";
-export { fillBe64, fillRefcounts } from "./qcow2";
+export { fillBe64, fillRefcounts, turnWords } from "./qcow2";
 export {
   checkCopied,
   compareRefcounts,

@@ -1,4 +1,4 @@
-// Filling of QCOW2's big-endian tables.
+// QCOW2's big-endian tables.
 
 /** `count` big-endian u64 entries: value + i * step, with `flags` or-ed into the high word. */
 export function fillBe64(at: usize, count: u32, value: f64, step: f64, flags: u32): void {
@@ -25,6 +25,16 @@ export function fillBe64(at: usize, count: u32, value: f64, step: f64, flags: u3
     store<i64>(at, bswap(entry | high));
     entry += add;
   }
+}
+
+/** Turns the bytes of each of `count` u32 words around. */
+export function turnWords(at: usize, count: u32): void {
+  const end = at + ((count as usize) << 2);
+  for (; at + 16 <= end; at += 16) {
+    const x = v128.load(at);
+    v128.store(at, v128.shuffle<u8>(x, x, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12));
+  }
+  for (; at < end; at += 4) store<u32>(at, bswap(load<u32>(at)));
 }
 
 /**

@@ -50,21 +50,6 @@ export function putU64be(b: Uint8Array, o: number, v: number): void {
   putU32be(b, o, Math.floor(v / 0x100000000));
   putU32be(b, o + 4, v % 0x100000000);
 }
-const host = globalThis as {
-  Buffer?: { from(buffer: ArrayBufferLike, at: number, length: number): { swap32(): unknown } };
-};
-/** Turns the bytes of each word around, in place: big-endian words into the host's, and back. */
-export function turnWords(words: Uint32Array): void {
-  // Node's own is many times faster than the loop, the more so before that is compiled.
-  if (host.Buffer !== undefined && words.length > 32) {
-    host.Buffer.from(words.buffer, words.byteOffset, words.byteLength).swap32();
-    return;
-  }
-  for (let i = 0; i < words.length; i++) {
-    const v = words[i];
-    if (v !== 0) words[i] = (v >>> 24) | ((v >>> 8) & 0xff00) | ((v << 8) & 0xff0000) | (v << 24);
-  }
-}
 /** True for a byte offset or count that a JS number holds exactly. */
 export function isSafe(v: number): boolean {
   return v >= 0 && v <= Number.MAX_SAFE_INTEGER;

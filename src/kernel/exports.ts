@@ -16,6 +16,7 @@ export interface KernelExports {
   crc32c(crc: number, at: number, length: number): number;
   crc16(crc: number, at: number, length: number): number;
   fillBe64(at: number, count: number, value: number, step: number, flags: number): void;
+  turnWords(at: number, count: number): void;
   fillRefcounts(at: number, first: number, count: number, order: number, value: number): void;
   /** See assembly/qcow2-check.ts, also for those that follow. */
   countL2(

@@ -131,6 +131,11 @@ export class Kernel {
     this.x.fillBe64(at, count, value, step, flags);
   }
 
+  /** Turns the bytes of each of `count` u32 words at `at` around, in place. */
+  turnWords(at: number, count: number): void {
+    this.x.turnWords(at, count);
+  }
+
   /** Sets `count` refcounts of 2^order bits to `value`, from entry `first` of the refcount block at `at`. */
   fillRefcounts(at: number, first: number, count: number, order: number, value: number): void {
     this.x.fillRefcounts(at, first, count, order, value);

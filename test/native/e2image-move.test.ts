@@ -17,6 +17,7 @@ import test, { type ExecutionContext } from "ava";
 import { shapeImage, shapeNamed } from "../support/ext-shapes.ts";
 import { noise } from "../support/ext-tree.ts";
 import { attach, mount, scratch, sh } from "../support/host.ts";
+import { killedAt } from "../support/kill-point.ts";
 import {
   bytesDifference,
   cli,
@@ -307,13 +308,11 @@ test("a device whose move was interrupted is finished by the same command", asyn
   const args = ["-ra", "-O", "50000", device];
   const child = spawn(process.execPath, [cli, "e2image", ...args], {
     stdio: "ignore",
-    env: { ...process.env, ...env },
+    env: { ...process.env, ...env, ...(await killedAt(100)) },
   });
-  const exit = once(child, "close");
   const name = `.${device.slice(5)}.imprint-move`;
-  while (!existsSync(join(dir, "state/imprint", name))) await new Promise((r) => setTimeout(r, 1));
-  child.kill("SIGKILL");
-  await exit;
+  const [, signal] = await once(child, "close");
+  t.is(signal, "SIGKILL");
   t.true(existsSync(join(dir, "state/imprint", name)));
   const r = await imprint(["e2image", ...args], { env });
   t.is(r.code, 0, r.stderr);

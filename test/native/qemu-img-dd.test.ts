@@ -23,7 +23,6 @@ test("words, exit codes and the bytes of what is written", async (t) => {
       ["if=r", "of=o", "bs=1000", "count=10", "skip=3"],
       ["if=r", "of=o", "bs=0"],
       ["if=r", "of=json:"],
-      ["if=r", "of=nbd:localhost:1"],
       ["if=r", "of=o", "bs=1X"],
       ["if=r", "of=o", "bs=3G"],
       ["if=r", "of=o", "count=-1"],

@@ -14,13 +14,17 @@ export function ourSaid(args: readonly string[], cwd: string): Promise<Said> {
   return runHere(["qemu-img", ...args], cwd);
 }
 
-/** Both answers, or null where they are equal. `mask` takes out of each text what may differ. */
+/**
+ * Both answers, or null where they are equal. `mask` takes out of each text what may differ. One after the other: both may
+ * write the same file.
+ */
 export async function difference(
   args: readonly string[],
   cwd: string,
   mask: (text: string) => string = (text) => text,
 ): Promise<string | null> {
-  const [theirs, ours] = await Promise.all([nativeSaid(args, cwd), ourSaid(args, cwd)]);
+  const theirs = await nativeSaid(args, cwd);
+  const ours = await ourSaid(args, cwd);
   const text = (s: Said): string => `exit ${s.code}\n${mask(s.stdout)}---\n${mask(s.stderr)}`;
   if (text(theirs) === text(ours)) return null;
   return `qemu-img ${args.join(" ")}\nnative: ${text(theirs)}\nours: ${text(ours)}`;

@@ -1,4 +1,4 @@
-import { turnWords } from "../../bytes/endian.ts";
+import { turnWords } from "../../bytes/turn-words.ts";
 import { FormatError, IoError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";

@@ -63,28 +63,3 @@ test("cString ends at a NUL, at the field's end and at the array's", (t) => {
   t.is(e.cString(b, 4, 16), "cd");
   t.is(e.cString(b, 3, 3), "");
 });
-
-test("words are turned around, and nothing beside them, with and without Node's Buffer", (t) => {
-  const random = new Random(54);
-  const { Buffer } = globalThis;
-  for (const name of ["Buffer", "Nothing"]) {
-    for (const length of [0, 1, 2, 31, 32, 33, 47, 48, 49, 1000, 16384])
-      for (const first of [0, 1, 5]) {
-        const all = random.fill(new Uint8Array((length + 8) * 4));
-        const before = all.slice();
-        const words = new Uint32Array(all.buffer, first * 4, length);
-        if (name === "Nothing") Reflect.deleteProperty(globalThis, "Buffer");
-        try {
-          e.turnWords(words);
-        } finally {
-          globalThis.Buffer = Buffer;
-        }
-        for (let i = 0; i < length + 8; i++) {
-          const inside = i >= first && i < first + length;
-          const read = inside ? e.u32be(before, i * 4) : e.u32le(before, i * 4);
-          if (e.u32le(all, i * 4) !== read) t.fail(`word ${i} of ${length} from ${first}`);
-        }
-      }
-  }
-  t.pass();
-});

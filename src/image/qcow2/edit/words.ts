@@ -1,4 +1,4 @@
-import { turnWords } from "../../../bytes/endian.ts";
+import { turnWords } from "../../../bytes/turn-words.ts";
 
 /** Big-endian words of `bytes`, in place: the array is turned around and used on. */
 export function wordsOfBytes(bytes: Uint8Array): Uint32Array {
