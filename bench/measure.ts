@@ -1,6 +1,6 @@
 // Paired, alternating measurements of child processes: wall time and peak memory.
-import { spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
 
 /** One side of a comparison. */
 export interface Contender {
@@ -83,9 +83,29 @@ export function median(values: readonly number[]): number {
   return s.length % 2 ? s[h]! : (s[h - 1]! + s[h]!) / 2;
 }
 
+/** Bytes of outputs from which memory is touched before a run. */
+const TOUCH_FROM = 64 << 20;
+
 /**
- * Runs every contender once to warm up (watching memory), calls `warm`, then `rounds` times all of them in turn.
- * Outputs are fresh in every run and removed at the end; nobody flushes to disk.
+ * Uses and frees as much memory as a run is going to write. Where a host takes free memory back from a virtual machine,
+ * a run would otherwise pay for getting it, or not, by chance: 0.3 to 5 seconds for 2.5 GB.
+ */
+function touchMemory(bytes: number): void {
+  if (bytes < TOUCH_FROM) return;
+  const program = `for (let n = ${bytes}, all = []; n > 0; n -= 1 << 28) all.push(Buffer.alloc(1 << 28, 1));`;
+  execFileSync(process.execPath, ["-e", program]);
+}
+
+/** Bytes that a contender's outputs take. */
+function stored(c: Contender): number {
+  let bytes = 0;
+  for (const f of c.outputs) bytes += (statSync(f, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+  return bytes;
+}
+
+/**
+ * Runs every contender once to warm up (watching memory), calls `warm`, then `rounds` times all of them in turn, each
+ * round beginning with another one. Outputs are fresh in every run and removed at the end; nobody flushes to disk.
  */
 export async function alternate(
   contenders: readonly Contender[],
@@ -95,9 +115,14 @@ export async function alternate(
   const peaks: number[] = [];
   for (const c of contenders) peaks.push((await once(c, true)).peak);
   await warm();
+  const most = Math.max(...contenders.map(stored));
+  for (const c of contenders) for (const f of c.outputs) rmSync(f, { force: true });
   const times: number[][] = contenders.map(() => []);
   for (let r = 0; r < rounds; r++)
-    for (const [i, c] of contenders.entries()) {
+    for (let k = 0; k < contenders.length; k++) {
+      const i = (r + k) % contenders.length;
+      const c = contenders[i]!;
+      touchMemory(most);
       times[i]!.push((await once(c, false)).ms);
       for (const f of c.outputs) rmSync(f, { force: true });
     }

@@ -141,7 +141,7 @@ async function changes(bench: Bench, section: string, large: string, all: string
 /** The family on an image of the populated volume: `all` raw, `disk` as QCOW2. */
 export async function qemuImg(bench: Bench, all: string, disk: string): Promise<void> {
   const section = "qemu-img";
-  if (!bench.wants(section)) return;
+  if (!bench.wants(section, "convert compare check measure snapshot resize commit rebase info map")) return;
   await both(bench, section, "convert -O qcow2", 1.2, ["convert", "-f", "raw", "-O", "qcow2", all, "OUT"], {
     writers: true,
     prove: true,
