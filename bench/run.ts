@@ -97,6 +97,8 @@ async function main(): Promise<void> {
   sh("bash", ["-c", `e2image -ra ${volume} ${all} 2>&1`]);
   sh("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", all, disk]);
 
+  // What the preparations wrote is not to be written back while something is measured.
+  sh("sync", []);
   await captures(bench, volume, all, disk);
   await convert(bench, "Conversion", all, "raw", "qcow2", 1.2);
   await convert(bench, "Conversion", disk, "qcow2", "raw", 1.2);
