@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { DATA, HOLE, MapRuns, type RunState } from "../../../src/bytes/runs.ts";
 import { type Comparison, compare } from "../../../src/engine/compare.ts";
 import { BY_SOURCE, ComparePlan, PIECE, Pieces } from "../../../src/engine/compare-pieces.ts";
@@ -26,6 +26,19 @@ function pattern(path: string, size = SIZE): void {
   const words = new Uint32Array(Math.ceil(size / 4));
   for (let i = 0; i < words.length; i++) words[i] = Math.imul(i + 1, 2654435761);
   fs.writeFileSync(path, new Uint8Array(words.buffer, 0, size));
+}
+
+/** Two files with the same pattern, in a folder of their own. */
+function twins(t: ExecutionContext): {
+  readonly dir: string;
+  readonly pathA: string;
+  readonly pathB: string;
+} {
+  const dir = scratch(t, "compare");
+  const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
+  pattern(pathA);
+  fs.copyFileSync(pathA, pathB);
+  return { dir, pathA, pathB };
 }
 
 function change(path: string, at: number): () => void {
@@ -85,10 +98,7 @@ async function both(a: Source, b: Source, comparer: ReturnType<typeof nodeCompar
 }
 
 test.serial("the first difference is found wherever it is, by one thread and by two", async (t) => {
-  const dir = scratch(t, "compare");
-  const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-  pattern(pathA);
-  fs.copyFileSync(pathA, pathB);
+  const { pathA, pathB } = twins(t);
   const a = openFileSource(pathA);
   const b = openFileSource(pathB);
   const comparer = nodeComparer({ from: 1 });
@@ -108,10 +118,7 @@ test.serial("the first difference is found wherever it is, by one thread and by 
 });
 
 test.serial("zeros, holes, what only a source can read, and sizes that differ", async (t) => {
-  const dir = scratch(t, "compare");
-  const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-  pattern(pathA);
-  fs.copyFileSync(pathA, pathB);
+  const { dir, pathA, pathB } = twins(t);
   const comparer = nodeComparer({ from: 1 });
   // The middle is zero in both: stored in one, a hole in the other.
   const from = 3 * STEP + 512;
@@ -168,10 +175,7 @@ test.serial("zeros, holes, what only a source can read, and sizes that differ", 
 test.serial(
   "two threads that take turns: nothing is taken behind a difference, nothing before it is left out",
   async (t) => {
-    const dir = scratch(t, "compare");
-    const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-    pattern(pathA);
-    fs.copyFileSync(pathA, pathB);
+    const { pathA, pathB } = twins(t);
     const a = openFileSource(pathA);
     const b = openFileSource(pathB);
     const slots = new Slots();
@@ -211,10 +215,7 @@ test.serial(
 test.serial(
   "read errors have the name of the side that fails, unless a difference comes first",
   async (t) => {
-    const dir = scratch(t, "compare");
-    const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-    pattern(pathA);
-    fs.copyFileSync(pathA, pathB);
+    const { pathA, pathB } = twins(t);
     const comparer = nodeComparer({ from: 1 });
     const a = openFileSource(pathA);
     const b = openFileSource(pathB);
@@ -262,10 +263,7 @@ test.serial(
 test.serial(
   "a helper that cannot start, ends at once or dies at work: the comparison is as it would be without",
   async (t) => {
-    const dir = scratch(t, "compare");
-    const [pathA, pathB] = [join(dir, "a"), join(dir, "b")];
-    pattern(pathA);
-    fs.copyFileSync(pathA, pathB);
+    const { dir, pathA, pathB } = twins(t);
     const a = openFileSource(pathA);
     const b = openFileSource(pathB);
     const shared = pathToFileURL(join(import.meta.dirname, "../../../src/node/shared-pieces.js"));
