@@ -21,6 +21,14 @@ export {
   storeRefcounts,
 } from "./qcow2-check";
 export {
+  addRefcounts,
+  clearCopied,
+  countProgression,
+  l2Runs,
+  nextRefcount,
+  setCopied,
+} from "./qcow2-edit";
+export {
   deriveKey,
   describeWord,
   drawNames,

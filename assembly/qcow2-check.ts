@@ -190,7 +190,8 @@ export function checkCopied(
   return i;
 }
 
-function stored(block: usize, i: usize, order: u32): u64 {
+/** Refcount `i` of a block, 2^order bits wide. */
+export function stored(block: usize, i: usize, order: u32): u64 {
   if (order == 4) return bswap(load<u16>(block + (i << 1))) as u64;
   if (order == 3) return load<u8>(block + i) as u64;
   if (order == 5) return bswap(load<u32>(block + (i << 2))) as u64;

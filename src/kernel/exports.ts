@@ -68,6 +68,20 @@ export interface KernelExports {
   ): void;
   lastCounter(counters: number, count: number, width: number): number;
   freeCounter(counters: number, from: number, count: number, width: number): number;
+  /** See assembly/qcow2-edit.ts, also for those that follow. */
+  l2Runs(table: number, from: number, entries: number, clusterBits: number, extended: number): number;
+  setCopied(table: number, from: number, to: number, extended: number, copied: number): void;
+  clearCopied(table: number, entries: number, extended: number): number;
+  addRefcounts(
+    block: number,
+    first: number,
+    count: number,
+    order: number,
+    delta: number,
+    most: number,
+  ): number;
+  nextRefcount(block: number, from: number, to: number, order: number, value: number, equal: number): number;
+  countProgression(at: number, count: number, high: number, low: number, step: number): number;
   /** See assembly/ext-inode.ts. */
   extInodes(
     at: number,

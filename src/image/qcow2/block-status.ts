@@ -3,6 +3,7 @@ import { FormatError } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
 import { COMPRESSED_HIGH, OFFSET_HIGH, OFFSET_LOW, SUBCLUSTERS, ZERO_LOW } from "./layout.ts";
+import { longRun } from "./run-length.ts";
 import type { SliceAt, Tables } from "./tables.ts";
 
 /**
@@ -174,10 +175,10 @@ function clusters(
   const offset = offsetOf(words[2 * first], words[2 * first + 1]);
   if (kind === NORMAL) run.host = offset;
   if (placed) run.place = offset;
+  let n = first + (placed ? longRun(words, first, last, cs) : 1);
   // What an entry is that goes on with the run and has the same flags.
-  let nextHigh = words[2 * first];
-  let nextLow = words[2 * first + 1];
-  let n = first + 1;
+  let nextHigh = words[2 * n - 2];
+  let nextLow = words[2 * n - 1];
   for (; n < last; n++) {
     if (placed) {
       nextLow = (nextLow + cs) >>> 0;

@@ -14,6 +14,7 @@ import {
   SUBCLUSTERS,
   ZERO_LOW,
 } from "./layout.ts";
+import { longRun } from "./run-length.ts";
 
 /** Bytes of L2 tables read and kept at a time. */
 const SLICE_BYTES = 65536;
@@ -65,13 +66,14 @@ interface Slice {
 /** Told of a structure at byte `at` that lies (partly) beyond the end of its file, and reads as zeros there. */
 export type OnTruncated = (structure: string, at: number) => void;
 
-/** Reads big-endian words in bulk. Answers as the source does. */
+/** Reads big-endian words in bulk, into `spare` where that is as long. Answers as the source does. */
 function readWords(
   source: Source,
   structure: string,
   at: number,
   bytes: number,
   onTruncated: OnTruncated | undefined,
+  spare: Uint32Array | null = null,
 ): Uint32Array | Promise<Uint32Array> {
   const there = Math.max(0, Math.min(bytes, source.size - at));
   if (there < bytes) {
@@ -83,10 +85,11 @@ function readWords(
       );
     onTruncated(structure, at);
   }
-  const b = new Uint8Array(bytes);
+  const words = spare?.byteLength === bytes ? spare : new Uint32Array(bytes / 4);
+  const b = new Uint8Array(words.buffer);
+  b.fill(0, there);
   const swap = (n: number) => {
     if (n !== there) throw new IoError("ESHORT", `${source.label}: ends at byte ${at + n}`, at + n);
-    const words = new Uint32Array(b.buffer);
     turnWords(words);
     return words;
   };
@@ -115,6 +118,8 @@ export class Tables {
   private readonly slices = new Map<number, Slice>();
   private lastNumber = -1;
   private last: Slice | null = null;
+  /** Words of a slice that was let go, for the next one. */
+  private spare: Uint32Array | null = null;
 
   private readonly live: LiveTables | null;
 
@@ -298,7 +303,9 @@ export class Tables {
       this.keep(number, { words, at });
       return null;
     }
-    const r = readWords(this.source, "qcow2 L2 table", at, bytes, this.onTruncated);
+    const { spare } = this;
+    this.spare = null;
+    const r = readWords(this.source, "qcow2 L2 table", at, bytes, this.onTruncated, spare);
     if (r instanceof Promise)
       return r.then((words) => {
         this.keep(number, { words, at });
@@ -310,7 +317,10 @@ export class Tables {
   private keep(number: number, slice: Slice): void {
     if (this.slices.size >= SLICES) {
       const oldest = this.slices.keys().next().value;
-      if (oldest !== undefined) this.slices.delete(oldest);
+      if (oldest !== undefined) {
+        if (this.live === null) this.spare = this.slices.get(oldest)!.words;
+        this.slices.delete(oldest);
+      }
     }
     this.slices.set(number, slice);
     this.lastNumber = number;
@@ -369,10 +379,10 @@ export class Tables {
       } else {
         run.state = STORED;
         const offset = this.offset(first, high, low);
-        const copied = (high & COPIED_HIGH) >>> 0;
-        // Neighbours in the file: the same flags, the next offset.
-        let nextHigh = ((high & OFFSET_HIGH) | copied) >>> 0;
-        let nextLow = (low & OFFSET_LOW) >>> 0;
+        // Neighbours in the file: the same flags (no reserved ones: see above), the next offset.
+        n = first + longRun(words, first, most, cs);
+        let nextHigh = words[2 * n - 2];
+        let nextLow = words[2 * n - 1];
         for (; n < most; n++) {
           nextLow += cs;
           if (nextLow > 0xffffffff) {

@@ -312,17 +312,17 @@ export class ImageEditor implements Editor {
   /** Refuses to use clusters that the image's own tables lie in, whatever their refcounts say. */
   private protect(refcounts: Refcounts): void {
     refcounts.guard = (first, n) => {
-      for (let c = first; c < first + n; c++)
-        if (this.metadata.has(c))
-          throw new FormatError(
-            "qcow2 cluster",
-            c * this.clusterSize,
-            "would be written to, but holds metadata; the image is corrupt",
-            "EOVERLAP",
-          );
+      const c = this.metadata.firstMember(first, first + n);
+      if (c < first + n)
+        throw new FormatError(
+          "qcow2 cluster",
+          c * this.clusterSize,
+          "would be written to, but holds metadata; the image is corrupt",
+          "EOVERLAP",
+        );
     };
-    refcounts.freed = (c) => {
-      this.metadata.remove(c);
+    refcounts.freed = (first, n) => {
+      this.metadata.remove(first, first + n);
     };
   }
 

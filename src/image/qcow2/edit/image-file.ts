@@ -4,7 +4,7 @@ import type { DurableFile } from "../../../io/durable.ts";
 import type { Source } from "../../../io/source.ts";
 
 /** Bytes gathered before they are written at once. */
-const GATHER = 1024 * 1024;
+export const GATHER = 1024 * 1024;
 
 /** A piece of a table that has a place in the file. */
 export interface Placed {
@@ -43,15 +43,25 @@ export class ImageFile {
    * ends before that.
    */
   readTable(structure: string, at: number, bytes: number): Uint8Array {
+    this.demand(structure, at, bytes);
+    const b = new Uint8Array(bytes);
+    this.file.read(b, at);
+    return b;
+  }
+
+  /** As `readTable`, into an array that is there. */
+  readTableInto(structure: string, into: Uint8Array, at: number): void {
+    this.demand(structure, at, into.length);
+    into.fill(0, this.file.read(into, at));
+  }
+
+  private demand(structure: string, at: number, bytes: number): void {
     if (at + bytes > Math.ceil(this.length / this.clusterSize) * this.clusterSize)
       throw new FormatError(
         structure,
         at,
         `${bytes} bytes, but the file ends at 0x${this.length.toString(16)}`,
       );
-    const b = new Uint8Array(bytes);
-    this.file.read(b, at);
-    return b;
   }
 
   /** Reads; what lies past the end is zeros. */

@@ -6,6 +6,7 @@ import { bytesOfWords, wordsOfBytes } from "./words.ts";
 
 /** L2 tables kept in memory, bytes. */
 const KEPT_BYTES = 16 * 1024 * 1024;
+const STRUCTURE = "qcow2 L2 table";
 
 /** An L2 table: its entries as words, high before low; extended entries as four. */
 export interface L2Table {
@@ -75,13 +76,7 @@ export class L2Cache {
   /** The table to be changed: made, or moved to a cluster of its own, where it has none of this transaction. */
   own(i: number): L2Table {
     let table = this.get(i);
-    if (this.fresh[i] !== 1) {
-      const old = this.at(i);
-      const at = this.refcounts.take(1) * this.clusterSize;
-      if (old !== 0) this.refcounts.release(old / this.clusterSize);
-      this.point(i, at, true);
-      this.fresh[i] = 1;
-    }
+    this.place(i);
     if (table === null) {
       table = { words: new Uint32Array(this.clusterSize / 4), dirty: false };
       this.keep(i, table);
@@ -139,9 +134,39 @@ export class L2Cache {
 
   /** Reads a table wherever it is, without keeping it. `i` names the L1 entry in errors. */
   load(i: number, at: number): Uint32Array {
+    this.checkPlace(i, at);
+    return wordsOfBytes(this.file.readTable(STRUCTURE, at, this.clusterSize));
+  }
+
+  /** As `load`, but the bytes as they are in the file, into an array of a cluster. */
+  loadInto(into: Uint8Array, i: number, at: number): void {
+    this.checkPlace(i, at);
+    this.file.readTableInto(STRUCTURE, into, at);
+  }
+
+  private checkPlace(i: number, at: number): void {
     if (at % this.clusterSize !== 0 || at > Number.MAX_SAFE_INTEGER)
       throw new FormatError("qcow2 L1 entry", -1, `${i}: L2 table at 0x${at.toString(16)} is not aligned`);
-    return wordsOfBytes(this.file.readTable("qcow2 L2 table", at, this.clusterSize));
+  }
+
+  /**
+   * The place of this transaction that table `i`, which is there, has or gets; the caller writes all of it. What is in memory of
+   * it is forgotten and must not be dirty.
+   */
+  rewrite(i: number): number {
+    this.forget(i);
+    this.place(i);
+    return this.at(i);
+  }
+
+  /** Gives table `i` a place of this transaction where it has none. */
+  private place(i: number): void {
+    if (this.fresh[i] === 1) return;
+    const old = this.at(i);
+    const at = this.refcounts.take(1) * this.clusterSize;
+    if (old !== 0) this.refcounts.release(old / this.clusterSize);
+    this.point(i, at, true);
+    this.fresh[i] = 1;
   }
 
   /** Refuses L1 entries with reserved bits. */

@@ -1,12 +1,15 @@
 import { BlockSet } from "../../../bytes/block-set.ts";
 import { putU64be, u32be } from "../../../bytes/endian.ts";
 import { FormatError, IoError, UnsupportedError } from "../../../errors.ts";
+import { Kernel } from "../../../kernel/kernel.ts";
 import { LIMIT } from "../layout.ts";
 import type { ImageFile, Placed } from "./image-file.ts";
 
 /** Refcount blocks kept in memory, bytes. */
 const KEPT_BYTES = 16 * 1024 * 1024;
 const STRUCTURE = "qcow2 refcount block";
+/** Neighbours from which the kernel pays for copying them there. */
+const BULK = 64;
 
 type Entries = Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
 
@@ -39,8 +42,8 @@ export class Refcounts {
   readonly order: number;
   /** Told of each run of clusters that is about to be used; throws where they hold live metadata. */
   guard: (first: number, n: number) => void = () => {};
-  /** Told of clusters that nothing uses any more. */
-  freed: (cluster: number) => void = () => {};
+  /** Told of each run of clusters that nothing uses any more. */
+  freed: (first: number, n: number) => void = () => {};
 
   private readonly file: ImageFile;
   private readonly clusterSize: number;
@@ -163,6 +166,8 @@ export class Refcounts {
       const block = this.writable(k);
       const base = k * this.perBlock;
       const end = Math.min(first + n, base + this.perBlock);
+      if (end - c >= BULK) c += this.bulk(block, base, c - base, end - c, delta);
+      // What that stopped at, or all of a few.
       for (; c < end; c++) {
         const v = this.entry(block, c - base);
         if (v === 0)
@@ -173,15 +178,86 @@ export class Refcounts {
           );
         if (delta === 1 && v >= this.most) throw new RefcountOverflow(c * this.clusterSize, 2 ** this.order);
         this.put(block, c - base, v + delta);
-        if (v + delta === 0) this.hold(c);
+        if (v + delta === 0) this.hold(c, 1);
       }
     }
   }
 
-  private hold(c: number): void {
-    this.held.add(c);
-    if (c < this.lowestHeld) this.lowestHeld = c;
-    this.freed(c);
+  private hold(first: number, n: number): void {
+    this.held.add(first, first + n);
+    if (first < this.lowestHeld) this.lowestHeld = first;
+    this.freed(first, n);
+  }
+
+  /** `count` within a block by the kernel, from entry `i` on; `base`: the block's first cluster. Returns how many were done. */
+  private bulk(block: Block, base: number, i: number, n: number, delta: 1 | -1): number {
+    const { raw } = Kernel.get();
+    const { order } = this;
+    return this.inKernel(block, i, n, (at, first, piece, place) => {
+      const done = raw.addRefcounts(at, first, n, order, delta, this.most) >>> 0;
+      block.bytes.set(piece, place);
+      if (delta === 1) return done;
+      const last = first + done;
+      for (let from = first; ; ) {
+        const free = raw.nextRefcount(at, from, last, order, 0, 1) >>> 0;
+        if (free === last) return done;
+        from = raw.nextRefcount(at, free, last, order, 0, 0) >>> 0;
+        this.hold(base + i + free - first, from - free);
+      }
+    });
+  }
+
+  /**
+   * Has entries [i, i + n) of a block in the kernel's memory: `use` gets its address, the number of entry `i` there, the bytes
+   * copied and their place in the block.
+   */
+  private inKernel<T>(
+    block: Block,
+    i: number,
+    n: number,
+    use: (at: number, first: number, piece: Uint8Array, place: number) => T,
+  ): T {
+    const bits = 2 ** this.order;
+    const from = Math.floor((i * bits) / 8);
+    const to = Math.ceil(((i + n) * bits) / 8);
+    return Kernel.get().borrow(to - from, (slot) => {
+      slot.bytes.set(block.bytes.subarray(from, to));
+      return use(slot.at, i - (from * 8) / bits, slot.bytes, from);
+    });
+  }
+
+  /** Of `n` clusters from `first` on: 1 where each has one reference, 0 where none has exactly one, -1 where they differ. */
+  single(first: number, n: number): 1 | 0 | -1 {
+    const { raw } = Kernel.get();
+    let all: 1 | 0 | null = null;
+    for (let c = first; c < first + n; ) {
+      const k = Math.floor(c / this.perBlock);
+      const base = k * this.perBlock;
+      const end = Math.min(first + n, base + this.perBlock);
+      const block = this.block(k);
+      const i = c - base;
+      const count = end - c;
+      const here =
+        block === null
+          ? 0
+          : count < BULK
+            ? this.singleFew(block, i, count)
+            : this.inKernel(block, i, count, (at, from) => {
+                const one = raw.nextRefcount(at, from, from + 1, this.order, 1, 1) >>> 0 === from ? 1 : 0;
+                const next = raw.nextRefcount(at, from, from + count, this.order, 1, 1 - one) >>> 0;
+                return next === from + count ? one : -1;
+              });
+      if (here === -1 || (all !== null && here !== all)) return -1;
+      all = here;
+      c = end;
+    }
+    return all ?? 0;
+  }
+
+  private singleFew(block: Block, i: number, n: number): 1 | 0 | -1 {
+    const one = this.entry(block, i) === 1;
+    for (let k = 1; k < n; k++) if ((this.entry(block, i + k) === 1) !== one) return -1;
+    return one ? 1 : 0;
   }
 
   /** Takes `n` free clusters in a row, the lowest there are; returns the first. Their count is 1. */

@@ -1,7 +1,7 @@
 import { FormatError, IoError, RefusedError, UnsupportedError } from "../../../errors.ts";
-import { COMPRESSED_HIGH, COPIED_HIGH, LIMIT } from "../layout.ts";
+import { LIMIT } from "../layout.ts";
 import type { ImageEditor } from "./image-editor.ts";
-import { countTable, countTree, l1Clusters, readL1, renewCopied, shapeOf, writeL1 } from "./references.ts";
+import { countTree, l1Clusters, readL1, renewCopied, shapeOf, shareTree, writeL1 } from "./references.ts";
 import {
   newSnapshot,
   parseSnapshots,
@@ -51,7 +51,7 @@ export function createSnapshot(
     const id = leadingNumber(snapshotText(s.id));
     if (id > highest) highest = id;
   }
-  share(editor);
+  shareTree(editor);
   const { l1 } = editor.l2;
   const l1Offset = writeL1(editor, l1);
   const entry = newSnapshot(`${highest + 1n}`, name, l1Offset, l1.length / 2, editor.size, time);
@@ -65,29 +65,6 @@ function leadingNumber(id: string): bigint {
   if (m === null) return 0n;
   const n = BigInt(m[1]);
   return n < 1n << 64n ? n : (1n << 64n) - 1n;
-}
-
-/** Adds a reference to everything the active L1 table leads to, so that a copy of it can be kept: nothing is COPIED then. */
-function share(editor: ImageEditor): void {
-  const { l2, refcounts } = editor;
-  const shape = shapeOf(editor);
-  for (let i = 0; i < l2.l1.length / 2; i++) {
-    if (l2.at(i) === 0) continue;
-    let { words } = l2.get(i)!;
-    let changed = false;
-    for (let p = 0; p < words.length; p += shape.words) {
-      const high = words[p];
-      if ((high & COPIED_HIGH) === 0 || high & COMPRESSED_HIGH) continue;
-      if (!changed) words = l2.own(i).words;
-      changed = true;
-      words[p] = (high & ~COPIED_HIGH) >>> 0;
-    }
-    countTable(editor, shape, words, 1);
-    const at = l2.at(i);
-    refcounts.addReference(at / shape.clusterSize);
-    l2.point(i, at, false);
-    editor.relieve();
-  }
 }
 
 /** Makes `list` the snapshot table; what the entries refer to is the caller's. No commit. */
