@@ -28,8 +28,8 @@ export interface OpenedView {
   readonly inspection: Inspection;
   /** Number of the partition that captures take, or null for the whole disk. */
   readonly partition: number | null;
-  /** Whether a filesystem was found where captures look. */
-  readonly hasVolume: boolean;
+  /** The filesystem where captures look, or null. */
+  readonly volume: string | null;
   /** Bytes of what captures take: the volume, or the partition or disk without one. */
   readonly sourceSize: number;
   /** Why the filesystem there cannot be read, or null. */

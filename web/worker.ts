@@ -85,7 +85,7 @@ async function open({ file, format, partition }: Calls["open"]["args"]): Promise
   return {
     inspection: await inspect(opened),
     partition: opened.partition?.number ?? null,
-    hasVolume: opened.volume !== null,
+    volume: opened.volume?.kind ?? null,
     sourceSize: opened.source.size,
     damage: opened.damage === null ? null : plain(opened.damage),
   };

@@ -25,6 +25,12 @@ export const PARTITION_OPTION: OptionSpec = {
   arg: "N",
   help: "take partition N of the disk",
 };
+export const SECTOR_SIZE_OPTION: OptionSpec = {
+  key: "sectorSize",
+  long: "sector-size",
+  arg: "SIZE",
+  help: "sectors of the partitioned disk are SIZE bytes (default: what the device says, else 512)",
+};
 export const INPUT_FORMAT_OPTION: OptionSpec = {
   key: "inputFormat",
   long: "input-format",
@@ -69,6 +75,15 @@ export class Arguments {
     if (!Number.isSafeInteger(n))
       throw new UsageError(`${name} takes a size such as 64k or 1M, not '${text}'`);
     return n;
+  }
+
+  /** Bytes of a disk's sector, or null where the option is absent. */
+  sectorSize(): number | null {
+    const size = this.size("sectorSize", "--sector-size");
+    if (size === null || (size >= 512 && size <= 65536 && (size & (size - 1)) === 0)) return size;
+    throw new UsageError(
+      `--sector-size takes a power of two from 512 to 65536, not '${this.value("sectorSize")}'`,
+    );
   }
 
   /** An image format by name, or null where the option is absent. */

@@ -9,6 +9,7 @@ import {
   JSON_OPTION,
   PARTITION_OPTION,
   readArguments,
+  SECTOR_SIZE_OPTION,
 } from "./arguments.ts";
 import { openInput } from "./input.ts";
 import { printPlan, printResult, secondsSince, withJob, withOutput } from "./job.ts";
@@ -28,6 +29,7 @@ const SPEC: CommandSpec = {
     { key: "used", short: "u", long: "used", help: "take every block in use (this is the default)" },
     { key: "all", short: "a", long: "all", help: "take every block, free ones too" },
     PARTITION_OPTION,
+    SECTOR_SIZE_OPTION,
     INPUT_FORMAT_OPTION,
     ...OUTPUT_OPTIONS,
     {
@@ -75,6 +77,8 @@ export async function run(program: string, args: readonly string[]): Promise<num
   if (read === null) return 0;
   const [source, image] = read.operands;
   const scope = scopeOf(read);
+  if (scope === "all" && read.has("nativeSelection"))
+    throw new UsageError("--all takes every block: not with --native-selection");
   const hide = sanitizeChoice(read);
   const format = outputFormat(image, read);
   const qcow2 = qcow2Options(read, format);
@@ -82,6 +86,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   const opened = await openInput(source, {
     format: read.format("inputFormat", "--input-format"),
     partition: read.number("partition", "--partition", 1, 65535),
+    sectorSize: read.sectorSize(),
   });
   try {
     const names = { source, image, json: read.has("json") };

@@ -6,6 +6,7 @@ import {
   JSON_OPTION,
   PARTITION_OPTION,
   readArguments,
+  SECTOR_SIZE_OPTION,
 } from "./arguments.ts";
 import { openDisk } from "./input.ts";
 import { printPlan, printResult, secondsSince, withOutput } from "./job.ts";
@@ -16,6 +17,7 @@ const SPEC: CommandSpec = {
   about: "Turn an image or device into an image of another format, every byte of the disk in it.",
   options: [
     PARTITION_OPTION,
+    SECTOR_SIZE_OPTION,
     INPUT_FORMAT_OPTION,
     ...OUTPUT_OPTIONS,
     { key: "dryRun", short: "n", long: "dry-run", help: "tell what would be written and write nothing" },
@@ -51,6 +53,7 @@ export async function convertJob(
   const opened = await openDisk(source, {
     format: read.format("inputFormat", "--input-format"),
     partition: read.number("partition", "--partition", 1, 65535),
+    sectorSize: read.sectorSize(),
   });
   try {
     const names = { source, image, json: read.has("json") };

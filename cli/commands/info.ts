@@ -3,13 +3,19 @@ import type { InfoField } from "../../src/fs/volume.ts";
 import { formatField, formatSize, printable, table } from "../ui/format.ts";
 import { fieldsToJson, toJson } from "../ui/json.ts";
 import { print } from "../ui/out.ts";
-import { type CommandSpec, INPUT_FORMAT_OPTION, JSON_OPTION, readArguments } from "./arguments.ts";
+import {
+  type CommandSpec,
+  INPUT_FORMAT_OPTION,
+  JSON_OPTION,
+  readArguments,
+  SECTOR_SIZE_OPTION,
+} from "./arguments.ts";
 import { inspectContainer, openInput } from "./input.ts";
 
 const SPEC: CommandSpec = {
   operands: ["FILE"],
   about: "Tell what an image, device or volume is: container, partitions, filesystems.",
-  options: [INPUT_FORMAT_OPTION, JSON_OPTION],
+  options: [SECTOR_SIZE_OPTION, INPUT_FORMAT_OPTION, JSON_OPTION],
   examples: [
     ["disk.qcow2", "container, partition table and filesystems of a disk image"],
     ["--json /dev/sdb1", "the same facts of a device, for a program"],
@@ -21,7 +27,10 @@ export async function run(program: string, args: readonly string[]): Promise<num
   if (read === null) return 0;
   const { inspect } = await import("../../src/engine/inspect.ts");
   const [name] = read.operands;
-  const options = { format: read.format("inputFormat", "--input-format") };
+  const options = {
+    format: read.format("inputFormat", "--input-format"),
+    sectorSize: read.sectorSize(),
+  };
   const show = (found: Inspection): void =>
     print(read.has("json") ? toJson(inspectionToJson(found)) : inspectionToText(found));
   const opened = await openInput(name, options).catch(async (error: unknown) => {
@@ -41,7 +50,15 @@ export async function run(program: string, args: readonly string[]): Promise<num
 
 function inspectionToJson(i: Inspection): unknown {
   const filesystem = (f: FilesystemSummary | null): unknown =>
-    f === null ? null : { kind: f.kind, size: f.size, blockSize: f.blockSize, ...fieldsToJson(f.info) };
+    f === null
+      ? null
+      : {
+          kind: f.kind,
+          supported: f.supported,
+          size: f.size,
+          blockSize: f.blockSize,
+          ...fieldsToJson(f.info),
+        };
   return {
     file: i.label,
     fileSize: i.size,
@@ -81,7 +98,8 @@ function inspectionToText(i: Inspection): string {
   }
   for (const p of i.partitions)
     if (p.filesystem !== null) blocks.push(filesystemText(`Partition ${p.number}`, p.filesystem));
-  if (i.filesystem !== null) blocks.push(filesystemText("Filesystem", i.filesystem));
+  if (i.filesystem !== null)
+    blocks.push(filesystemText(i.filesystem.supported ? "Filesystem" : "Contents", i.filesystem));
   else if (i.partitionTable === "none")
     blocks.push("No filesystem or partition table known to this version.\n");
   return blocks.join("\n");
@@ -91,9 +109,10 @@ function filesystemText(title: string, f: FilesystemSummary): string {
   if (f.kind === "damaged") return section(`${title}: damaged`, fieldRows(f.info));
   const known = new Set(f.info.map((field) => field.key));
   const rows: [string, string][] = [];
-  if (!known.has("size")) rows.push(["Size", withBytes(f.size)]);
-  if (!known.has("blockSize")) rows.push(["Block size", `${f.blockSize} B`]);
-  return section(`${title}: ${f.kind}`, [...rows, ...fieldRows(f.info)]);
+  if (!known.has("size") && f.size > 0) rows.push(["Size", withBytes(f.size)]);
+  if (!known.has("blockSize") && f.blockSize > 0) rows.push(["Block size", `${f.blockSize} B`]);
+  const note = f.supported ? "" : ", which this version does not read";
+  return section(`${title}: ${f.kind}${note}`, [...rows, ...fieldRows(f.info)]);
 }
 
 function fieldRows(fields: readonly InfoField[]): [string, string][] {

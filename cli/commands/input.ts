@@ -10,6 +10,8 @@ export interface InputOptions {
   readonly format: OutputFormat | null;
   /** Partition to take. */
   readonly partition?: number | null;
+  /** Bytes of a sector of the disk; null where it says so itself or has to be guessed. */
+  readonly sectorSize?: number | null;
 }
 
 const files = new Set<string>();
@@ -67,6 +69,7 @@ export async function openInput(name: string, options: InputOptions): Promise<Op
       gate: await noticedGate(),
       format: options.format ?? "auto",
       ...(options.partition == null ? {} : { partition: options.partition }),
+      ...(options.sectorSize == null ? {} : { sectorSize: options.sectorSize }),
     });
   } catch (error) {
     await file.close();
@@ -97,7 +100,7 @@ export async function inspectContainer(
       diskSize: container.size,
       partitionTable: "none",
       partitions: [],
-      filesystem: { kind: "damaged", size: 0, blockSize: 0, info },
+      filesystem: { kind: "damaged", supported: false, size: 0, blockSize: 0, info },
     };
   } finally {
     await file.close();
@@ -124,7 +127,7 @@ export async function openDisk(name: string, options: InputOptions): Promise<Ope
     container = await openContainer(file, { gate: await noticedGate(), format: options.format ?? "auto" });
     if (options.partition == null) return { source: container, close };
     const { readPartitionTable } = await import("../../src/fs/partition/table.ts");
-    const { partitions } = await readPartitionTable(container);
+    const { partitions } = await readPartitionTable(container, options.sectorSize ?? undefined);
     const found = partitions.find((p) => p.number === options.partition);
     if (found === undefined)
       throw new ImprintError("EPARTITION", `${name}: has no partition ${options.partition}`);

@@ -4,6 +4,7 @@ import {
   JSON_OPTION,
   PARTITION_OPTION,
   readArguments,
+  SECTOR_SIZE_OPTION,
 } from "./arguments.ts";
 import { convertJob } from "./convert.ts";
 import { FORCE_OPTION, VERIFY_OPTION } from "./output.ts";
@@ -13,6 +14,7 @@ const SPEC: CommandSpec = {
   about: "Write the disk or volume in an image back to a device or a raw file.",
   options: [
     PARTITION_OPTION,
+    SECTOR_SIZE_OPTION,
     INPUT_FORMAT_OPTION,
     { key: "dryRun", short: "n", long: "dry-run", help: "tell what would be written and write nothing" },
     VERIFY_OPTION,

@@ -13,6 +13,10 @@ export function u32le(b: Uint8Array, o: number): number {
 export function u64le(b: Uint8Array, o: number): number {
   return u32le(b, o + 4) * 0x100000000 + u32le(b, o);
 }
+/** All 64 bits. */
+export function u64leExact(b: Uint8Array, o: number): bigint {
+  return (BigInt(u32le(b, o + 4)) << 32n) | BigInt(u32le(b, o));
+}
 export function u16be(b: Uint8Array, o: number): number {
   return (b[o] << 8) | b[o + 1];
 }

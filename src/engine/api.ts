@@ -74,12 +74,16 @@ export interface Inspection {
   readonly diskSize: number;
   readonly partitionTable: "none" | "mbr" | "gpt";
   readonly partitions: readonly (PartitionEntry & { readonly filesystem: FilesystemSummary | null })[];
-  /** Filesystem that covers the whole disk, where there is no partition table. */
+  /** What covers the whole disk, where there is no partition table. */
   readonly filesystem: FilesystemSummary | null;
 }
 
 export interface FilesystemSummary {
+  /** Its name; "damaged" where it cannot be read. */
   readonly kind: string;
+  /** False where it was recognised by its signature and no more of it can be read. */
+  readonly supported: boolean;
+  /** Bytes; 0 where that is not known. */
   readonly size: number;
   readonly blockSize: number;
   readonly info: readonly InfoField[];
@@ -97,4 +101,6 @@ export interface OpenOptions {
   readonly format?: "auto" | OutputFormat;
   /** 1-based partition to take; without it a disk with exactly one filesystem answers with that. */
   readonly partition?: number;
+  /** Bytes of a sector of the disk, which partition tables count in; without it the device's own, or a guess. */
+  readonly sectorSize?: number;
 }

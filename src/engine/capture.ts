@@ -1,4 +1,6 @@
-import { UnsupportedError } from "../errors.ts";
+import { ImprintError, UnsupportedError } from "../errors.ts";
+import { ExtVolume } from "../fs/ext/volume.ts";
+import { recognise } from "../fs/signatures.ts";
 import type { Selection } from "../fs/volume.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
@@ -12,16 +14,25 @@ import { writeImage } from "./write.ts";
 const SMALL_CLUSTER = 4096;
 const LARGE_CLUSTER = 65536;
 
+async function whyNoVolume(opened: Opened): Promise<string> {
+  if (opened.partition === null && opened.partitions.length > 0)
+    return "several partitions; name one with --partition, or take the whole disk with --all";
+  const known = await recognise(opened.source);
+  const found =
+    known === null ? "no filesystem that this version knows" : `${known.kind}, which cannot be read`;
+  return `${found}; take every byte with --all`;
+}
+
 /** The blocks a capture takes; null for scope "all", which takes every byte and needs no filesystem. */
 export async function planCapture(opened: Opened, options: CaptureOptions): Promise<Selection | null> {
   if (options.scope === "all") return null;
   const { volume } = opened;
   if (opened.damage !== null) throw opened.damage;
-  if (volume === null)
-    throw new UnsupportedError(
-      opened.partition === null && opened.partitions.length > 0
-        ? `${opened.file.label}: several partitions; name one with --partition, or take the whole disk with --all`
-        : `${opened.file.label}: no filesystem that this version knows; take every byte with --all`,
+  if (volume === null) throw new UnsupportedError(`${opened.file.label}: ${await whyNoVolume(opened)}`);
+  if (options.nativeSelection === true && !(volume instanceof ExtVolume))
+    throw new ImprintError(
+      "EOPTION",
+      `${opened.file.label}: the native selection is that of e2image, which does not read ${volume.kind}`,
     );
   const { onProgress, signal } = options;
   return volume.select({

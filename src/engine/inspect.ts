@@ -1,16 +1,33 @@
 import type { ImprintError } from "../errors.ts";
-import type { Volume } from "../fs/volume.ts";
+import { recognise } from "../fs/signatures.ts";
+import type { InfoField, Volume } from "../fs/volume.ts";
 import { slice } from "../io/slice.ts";
+import type { Source } from "../io/source.ts";
 import type { FilesystemSummary, Inspection } from "./api.ts";
 import { type Opened, tryVolume } from "./open.ts";
 
-function summary(volume: Volume | null, damage: ImprintError | null): FilesystemSummary | null {
+/** Where a filesystem is longer than what it is on, how much of it is missing. */
+function missing(size: number, source: Source): InfoField[] {
+  if (size <= source.size) return [];
+  return [{ key: "truncated", label: "Truncated by", value: size - source.size, unit: "bytes" }];
+}
+
+async function summary(
+  source: Source,
+  volume: Volume | null,
+  damage: ImprintError | null,
+): Promise<FilesystemSummary | null> {
   if (damage !== null) {
     const info = [{ key: "error", label: "Error", value: damage.message }];
-    return { kind: "damaged", size: 0, blockSize: 0, info };
+    return { kind: "damaged", supported: false, size: 0, blockSize: 0, info };
   }
-  if (volume === null) return null;
-  return { kind: volume.kind, size: volume.size, blockSize: volume.blockSize, info: volume.info() };
+  if (volume === null) {
+    const known = await recognise(source);
+    if (known === null) return null;
+    return { ...known, supported: false, info: [...known.info, ...missing(known.size, source)] };
+  }
+  const { kind, size, blockSize } = volume;
+  return { kind, supported: true, size, blockSize, info: [...volume.info(), ...missing(size, source)] };
 }
 
 /** Everything `imprint info` says of an opened source. A filesystem that cannot be read has the kind "damaged". */
@@ -18,8 +35,9 @@ export async function inspect(opened: Opened): Promise<Inspection> {
   const partitions: Inspection["partitions"][number][] = [];
   for (const p of opened.partitions) {
     const chosen = p.number === opened.partition?.number;
-    const found = chosen ? opened : await tryVolume(slice(opened.disk, p.start, p.size));
-    partitions.push({ ...p, filesystem: summary(found.volume, found.damage) });
+    const source = slice(opened.disk, p.start, p.size);
+    const found = chosen ? opened : await tryVolume(source);
+    partitions.push({ ...p, filesystem: await summary(source, found.volume, found.damage) });
   }
   return {
     label: opened.file.label,
@@ -29,6 +47,7 @@ export async function inspect(opened: Opened): Promise<Inspection> {
     diskSize: opened.disk.size,
     partitionTable: opened.partitionTable,
     partitions,
-    filesystem: opened.partition === null ? summary(opened.volume, opened.damage) : null,
+    filesystem:
+      opened.partitionTable === "none" ? await summary(opened.disk, opened.volume, opened.damage) : null,
   };
 }

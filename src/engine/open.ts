@@ -102,7 +102,7 @@ export async function openImage(file: Source, options: OpenOptions): Promise<Ope
     if (whole.volume !== null || whole.damage !== null)
       return { ...base, partitionTable: "none", partitions: [], partition: null, source: disk, ...whole };
   }
-  const table = await readPartitionTable(disk);
+  const table = await readPartitionTable(disk, options.sectorSize);
   const shared = { ...base, partitionTable: table.kind, partitions: table.partitions };
   if (options.partition !== undefined) {
     const partition = table.partitions.find((p) => p.number === options.partition);

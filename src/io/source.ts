@@ -9,6 +9,8 @@ export interface Source {
   readonly size: number;
   /** What messages call it: usually the path as the person typed it. */
   readonly label: string;
+  /** Bytes of a logical sector, where the host knows (block devices): the unit of partition tables. */
+  readonly sectorSize?: number;
   /**
    * Fills `into` from byte `at`; returns the bytes read, short only at the end of the source. Answers
    * synchronously where the host can; callers do `const n = r instanceof Promise ? await r : r`.

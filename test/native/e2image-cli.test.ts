@@ -164,6 +164,40 @@ test("an inode table outside the volume: the warnings come before the failure", 
   t.deepEqual({ ...ours, stderr: ours.stderr.replace(/\n\(.*\)\n$/, "\n") }, native);
 });
 
+const WIDE: readonly (readonly [what: string, features: string, commands: string])[] = [
+  ["an MMP block of 2^64 - 1", "mmp", "ssv mmp_block 18446744073709551615"],
+  ["an MMP block of 2^53 + 1", "mmp", "ssv mmp_block 9007199254740993"],
+  [
+    "bitmaps at 2^60 + 1 and 2^64 - 1",
+    "64bit",
+    "set_bg 0 block_bitmap 1152921504606846977\nset_bg 0 inode_bitmap 18446744073709551615",
+  ],
+  [
+    "bitmaps in clusters at 2^60 + 1 and 2^64 - 1",
+    "64bit,bigalloc",
+    "set_bg 0 block_bitmap 1152921504606846977\nset_bg 0 inode_bitmap 18446744073709551615",
+  ],
+];
+
+for (const [what, features, commands] of WIDE)
+  test(`${what}: the number is printed in full, the image is complete`, async (t) => {
+    const dir = scratch(t, "e2image-cli");
+    const at = (name: string) => join(dir, name);
+    writeFileSync(at("a.img"), "");
+    truncateSync(at("a.img"), 16 << 20);
+    await must("mke2fs", ["-q", "-F", "-t", "ext4", "-O", features, at("a.img")]);
+    await must("debugfs", ["-w", "-f", "-", at("a.img")], { input: `${commands}\n` });
+    for (const mode of ["-r", "-Q"]) {
+      const native = said(await run("e2image", [mode, at("a.img"), at("native")]));
+      const ours = said(await imprint(["e2image", "--native-selection", mode, at("a.img"), at("ours")]));
+      t.regex(native.stderr, /#\d{16,} for/);
+      t.deepEqual(ours, native);
+      t.is(fileDifference(at("ours"), at("native")), null);
+      rmSync(at("ours"));
+      rmSync(at("native"));
+    }
+  });
+
 test("a list for QCOW2 names the blocks of data", async (t) => {
   const { native, ours, oursDir } = await both(t, ["-Qan", "a.img", "out"]);
   t.is(ours.code, 0);

@@ -317,6 +317,64 @@ for (const layout of LAYOUTS)
     t.regex(missing.stderr, /has no partition 99 \(it has [\d, ]+\)/);
   });
 
+for (const layout of [
+  {
+    name: "MBR",
+    kind: "mbr",
+    script:
+      "label: dos\n\n1: start=256, size=1280, type=83\n3: start=3000, size=9000, type=5\n" +
+      "5: start=3100, size=2000, type=7\n6: start=6000, size=999, type=82\n",
+    ext: 1,
+    ntfs: 5,
+  },
+  LAYOUTS.find((l) => l.sector === 4096)!,
+] as const)
+  test(`${layout.name} on a device with sectors of 4096 bytes, and in an image of it`, async (t) => {
+    const dir = scratch(t, "partitions");
+    const at = (name: string) => join(dir, name);
+    const disk = sparse(at("disk"), 64 * MIB);
+    const device = attach(t, disk, "--sector-size", "4096");
+    await must("sfdisk", ["--quiet", device], { input: layout.script });
+    const parts = listed(device).sort((a, b) => a.number - b.number);
+    sh("blockdev", "--flushbufs", device);
+    await format(dir, parts.find((p) => p.number === layout.ext)!, "ext4");
+    await format(dir, parts.find((p) => p.number === layout.ntfs)!, "ntfs");
+    sh("blockdev", "--flushbufs", device);
+    await must("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", disk, at("disk.qcow2")]);
+    const kinds = { [layout.ext]: "ext4", [layout.ntfs]: "ntfs" };
+    const named = ["--sector-size", "4096"];
+    for (const args of [[device], [...named, device], [...named, disk], [...named, at("disk.qcow2")]]) {
+      const r = await imprint(["info", "--json", ...args]);
+      t.is(r.code, 0, r.stderr);
+      const found = JSON.parse(r.stdout.toString()) as Info;
+      t.is(found.partitionTable, layout.kind);
+      t.deepEqual(
+        found.partitions.map(({ number, start, size, name }) => ({ number, start, size, name })),
+        parts,
+      );
+      for (const p of found.partitions) t.is(p.filesystem?.kind, kinds[p.number], `${args} ${p.number}`);
+    }
+    const part = parts.find((p) => p.number === layout.ext)!;
+    const N = ["--partition", `${part.number}`];
+    const wanted = await cut(dir, part, "cut");
+    for (const [i, args] of [
+      ["capture", "--all", "--format", "raw", ...N, device],
+      ["capture", "--all", "--format", "raw", ...N, ...named, disk],
+      ["restore", ...N, ...named, at("disk.qcow2")],
+      ["convert", "--format", "raw", ...N, ...named, disk],
+    ].entries()) {
+      const r = await imprint([...args, at(`taken-${i}`)]);
+      t.is(r.code, 0, `${args.join(" ")}: ${r.stderr}`);
+      t.is(fileDifference(wanted, at(`taken-${i}`)), null, args.join(" "));
+    }
+    const map = await imprint(["map", "--json", ...N, ...named, disk]);
+    const runs = JSON.parse(map.stdout.toString()) as Run[];
+    t.is(runs.at(-1)!.start + runs.at(-1)!.length, part.size);
+    const odd = await imprint(["info", "--sector-size", "1000", disk]);
+    t.is(odd.code, 2);
+    t.regex(odd.stderr, /--sector-size takes a power of two from 512 to 65536, not '1000'/);
+  });
+
 test("a GPT whose primary header is gone is read from its backup, as sfdisk does", async (t) => {
   const dir = scratch(t, "partitions");
   const layout = LAYOUTS.find((l) => l.name === "GPT")!;

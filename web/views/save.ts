@@ -66,7 +66,7 @@ export class SaveView {
     this.view = view;
     this.fileName = fileName;
     this.actions = actions;
-    const what = view.hasVolume ? [...SCOPES, CONVERT] : [CONVERT];
+    const what = view.volume !== null ? [...SCOPES, CONVERT] : [CONVERT];
     this.status = h("div", { class: "status", id: "save-status" });
     this.layout = this.layoutField();
     this.start = h("button", { type: "submit", class: "primary", id: "save" }, "Save image");
@@ -155,7 +155,8 @@ export class SaveView {
     this.layout.hidden = this.value("format") !== "qcow2";
     const e2image = this.layout.querySelector<HTMLOptionElement>("option[value=e2image]");
     if (e2image === null) return;
-    e2image.disabled = !["used", "metadata"].includes(this.value("what"));
+    e2image.disabled =
+      this.view.volume?.startsWith("ext") !== true || !["used", "metadata"].includes(this.value("what"));
     if (e2image.disabled && e2image.selected) e2image.selected = false;
   }
 

@@ -8,6 +8,9 @@ import type { Superblock } from "./superblock.ts";
 const CHUNK_BYTES = 1 << 20;
 const CHUNKS_KEPT = 24;
 
+/** What a descriptor says the place of. */
+export type Place = "blockBitmap" | "inodeBitmap" | "inodeTable";
+
 /**
  * The group descriptors, raw, in pieces that are read when needed: memory stays bounded on volumes of any
  * size.
@@ -78,6 +81,13 @@ export class Descriptors {
 
   inodeTable(group: number): number {
     return this.wide32(group, GD.inodeTable, GD.inodeTableHigh);
+  }
+
+  /** One of these block numbers with all its 64 bits. */
+  exactly(group: number, what: Place): bigint {
+    const at = this.at(group);
+    const low = BigInt(u32le(this.chunk, at + GD[what]));
+    return this.sb.wide ? low | (BigInt(u32le(this.chunk, at + GD[`${what}High`])) << 32n) : low;
   }
 
   /** The descriptor's own bytes. */

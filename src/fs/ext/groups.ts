@@ -1,4 +1,4 @@
-import { u16le, u64le } from "../../bytes/endian.ts";
+import { u16le, u64leExact } from "../../bytes/endian.ts";
 import {
   descriptorBlock,
   groupEndBlock,
@@ -6,7 +6,7 @@ import {
   groupHasSuper,
   superblockBlock,
 } from "./backups.ts";
-import type { Descriptors } from "./descriptors.ts";
+import type { Descriptors, Place } from "./descriptors.ts";
 import { BLOCK_UNINIT, INCOMPAT, INODE_UNINIT, SB } from "./layout.ts";
 import type { Marker } from "./marker.ts";
 import type { Superblock } from "./superblock.ts";
@@ -31,8 +31,7 @@ export function markSuperblocks(sb: Superblock, marker: Marker, native: boolean)
     marker.extra(1, 2, "superblock");
     marker.extra(2, Math.min(2 + sb.firstMetaGroup, sb.blocks), "descriptors");
   }
-  const mmp = u64le(sb.raw, SB.mmpBlock);
-  if ((sb.incompat & INCOMPAT.mmp) !== 0) marker.mark(mmp, 1, "system");
+  if ((sb.incompat & INCOMPAT.mmp) !== 0) marker.markWide(u64leExact(sb.raw, SB.mmpBlock), 1, "system");
 }
 
 /**
@@ -58,13 +57,26 @@ export function markTables(
         marker.warn(`group ${group}: more unused inodes than inodes; its whole inode table is taken`);
         blocks = sb.inodeBlocks;
       }
-      marker.mark(table, blocks, "inode table");
+      markPlace(d, marker, group, "inodeTable", table, blocks);
     }
     const bitmap = d.blockBitmap(group);
-    if (bitmap !== 0 && (flags & BLOCK_UNINIT) === 0) marker.mark(bitmap, 1, "bitmap");
+    if (bitmap !== 0 && (flags & BLOCK_UNINIT) === 0) markPlace(d, marker, group, "blockBitmap", bitmap, 1);
     const inodes = d.inodeBitmap(group);
-    if (inodes !== 0 && (flags & INODE_UNINIT) === 0) marker.mark(inodes, 1, "bitmap");
+    if (inodes !== 0 && (flags & INODE_UNINIT) === 0) markPlace(d, marker, group, "inodeBitmap", inodes, 1);
   }
+}
+
+function markPlace(
+  d: Descriptors,
+  marker: Marker,
+  group: number,
+  what: Place,
+  block: number,
+  length: number,
+): void {
+  const role = what === "inodeTable" ? "inode table" : "bitmap";
+  if (block <= Number.MAX_SAFE_INTEGER) marker.mark(block, length, role);
+  else marker.markWide(d.exactly(group, what), length, role);
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Superblock } from "./superblock.ts";
 
 /** Warning lines kept; a hostile volume could cause billions. */
 const MOST_WARNINGS = 65536;
+const WRAP = 1n << 64n;
 
 /**
  * Collects the blocks of a selection the way native code marks them: counted, range-checked, with its
@@ -41,18 +42,33 @@ export class Marker {
     let to = start + length;
     if (from < this.first || to > this.limit) {
       if (from < this.first) {
-        this.refuse(from, Math.min(to, this.first), role);
+        this.refuse(from, Math.min(to, this.first) - from, role);
         from = this.first;
       }
       if (to > this.limit) {
         // Within the last, partial cluster native takes a block past the end without a word.
         const end = Math.ceil(this.limit / 2 ** this.clusterBits) * 2 ** this.clusterBits;
-        this.refuse(Math.max(from, end), to, role, from >= end ? length : to - end);
+        this.refuse(Math.max(from, end), from >= end ? length : to - end, role);
         to = this.limit;
       }
       if (from >= to) return;
     }
     this.add(from, to, role);
+  }
+
+  /**
+   * As `mark`, for the number of a 64-bit field that a JS number may not hold exactly. Native's counter wraps around behind
+   * 2^64 - 1.
+   */
+  markWide(start: bigint, length: number, role: Role): void {
+    if (start <= BigInt(Number.MAX_SAFE_INTEGER)) {
+      this.mark(Number(start), length, role);
+      return;
+    }
+    const beyond = Math.min(length, Number(WRAP - start));
+    this.marks += beyond;
+    this.refuse(start, beyond, role);
+    if (beyond < length) this.mark(0, length - beyond, role);
   }
 
   /** Adds blocks that native does not mark: neither counted nor widened. */
@@ -93,15 +109,15 @@ export class Marker {
     if (this.roles !== null) this.role(role).add(from, to);
   }
 
-  private refuse(from: number, to: number, role: Role, count = to - from): void {
-    const unit = 2 ** this.clusterBits;
+  /** Warns of `count` blocks from `from`. */
+  private refuse(from: number | bigint, count: number, role: Role): void {
     for (let i = 0; i < count; i++) {
       if (this.warnings.length >= MOST_WARNINGS) {
         this.suppressed += count - i - 1;
         this.warn("");
         return;
       }
-      const n = BigInt(Math.floor((from + i) / unit));
+      const n = (BigInt(from) + BigInt(i)) >> BigInt(this.clusterBits);
       const text = `Illegal block number passed to ext2fs_mark_block_bitmap #${n} for`;
       this.warn(`${text} in-use block map`);
       if (this.scrambled !== null && role === "directory") this.warn(`${text} scramble block map`);

@@ -14,13 +14,16 @@ export function guidText(b: Uint8Array, at: number): string {
 }
 
 /**
- * Reads a GPT, with sectors of 512 or 4096 bytes: the primary header, or, where that or its entries fail
- * their checksums, the one in the last sector. Null where there is no sign of one; FormatError where there
+ * Reads a GPT, with sectors of the first of `sectorSizes` (bytes) that fits: the primary header, or, where that or its
+ * entries fail their checksums, the one in the last sector. Null where there is no sign of one; FormatError where there
  * is but neither copy can be used.
  */
-export async function readGpt(source: Source): Promise<PartitionEntry[] | null> {
+export async function readGpt(
+  source: Source,
+  sectorSizes: readonly number[],
+): Promise<PartitionEntry[] | null> {
   let problem: FormatError | null = null;
-  for (const sector of [512, 4096]) {
+  for (const sector of sectorSizes) {
     for (const at of [sector, source.size - sector]) {
       try {
         const entries = await readCopy(source, sector, at);

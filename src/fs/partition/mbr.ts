@@ -3,7 +3,8 @@ import type { Source } from "../../io/source.ts";
 import type { PartitionEntry } from "./entry.ts";
 import { MBR, MBR_ENTRY, MBR_SIGNATURE, MBR_TYPES, TYPE_EMPTY, TYPES_EXTENDED } from "./layout.ts";
 
-const SECTOR = 512;
+/** Bytes of a boot sector, whatever the size of the disk's sectors. */
+const BOOT_SECTOR = 512;
 const FIRST_LOGICAL = 5;
 /** Logical partitions followed at most (the kernel stops at 256 minors too). */
 const MOST_LOGICAL = 250;
@@ -20,7 +21,7 @@ export interface MbrSlot {
  * code or text).
  */
 export function mbrSlots(sector: Uint8Array): MbrSlot[] | null {
-  if (sector.length < SECTOR || u16le(sector, MBR.signature) !== MBR_SIGNATURE) return null;
+  if (sector.length < BOOT_SECTOR || u16le(sector, MBR.signature) !== MBR_SIGNATURE) return null;
   const slots: MbrSlot[] = [];
   for (let i = 0; i < 4; i++) {
     const at = MBR.entries + i * MBR.entrySize;
@@ -36,45 +37,54 @@ export function mbrSlots(sector: Uint8Array): MbrSlot[] | null {
 }
 
 /**
- * Partitions of an MBR: primary ones as 1 to 4, logical ones from 5. Null where the entries make no sense
+ * Partitions of an MBR: primary ones as 1 to 4, logical ones from 5. `unit` is the bytes of a sector. Null where the entries make no sense
  * for a disk of this size. A chain of extended boot records ends where it loops, leaves the disk or stops
  * making sense.
  */
-export async function readMbr(source: Source, slots: readonly MbrSlot[]): Promise<PartitionEntry[] | null> {
+export async function readMbr(
+  source: Source,
+  slots: readonly MbrSlot[],
+  unit: number,
+): Promise<PartitionEntry[] | null> {
   const used = slots.filter((s) => s.type !== TYPE_EMPTY && s.sectors !== 0);
   if (used.length === 0) return null;
-  if (used.some((s) => s.start === 0 || s.start * SECTOR >= source.size)) return null;
+  if (used.some((s) => s.start === 0 || s.start * unit >= source.size)) return null;
   const list: PartitionEntry[] = [];
   for (const [i, s] of slots.entries())
-    if (s.type !== TYPE_EMPTY && s.sectors !== 0) list.push(entry(i + 1, s.start, s));
-  for (const s of used) if (TYPES_EXTENDED.includes(s.type)) await addLogical(source, s, list);
+    if (s.type !== TYPE_EMPTY && s.sectors !== 0) list.push(entry(i + 1, s.start, s, unit));
+  for (const s of used) if (TYPES_EXTENDED.includes(s.type)) await addLogical(source, s, list, unit);
   return list;
 }
 
-async function addLogical(source: Source, extended: MbrSlot, list: PartitionEntry[]): Promise<void> {
+async function addLogical(
+  source: Source,
+  extended: MbrSlot,
+  list: PartitionEntry[],
+  unit: number,
+): Promise<void> {
   const seen = new Set<number>();
-  const sector = new Uint8Array(SECTOR);
+  const sector = new Uint8Array(BOOT_SECTOR);
   let number = Math.max(FIRST_LOGICAL, ...list.map((p) => p.number + 1));
   let at = extended.start;
-  while (!seen.has(at) && seen.size < MOST_LOGICAL && (at + 1) * SECTOR <= source.size) {
+  while (!seen.has(at) && seen.size < MOST_LOGICAL && at * unit + BOOT_SECTOR <= source.size) {
     seen.add(at);
-    const r = source.read(sector, at * SECTOR);
+    const r = source.read(sector, at * unit);
     if (r instanceof Promise) await r;
     const slots = mbrSlots(sector);
     if (slots === null) return;
     const own = slots.find(
       (s) => s.type !== TYPE_EMPTY && s.sectors !== 0 && !TYPES_EXTENDED.includes(s.type),
     );
-    if (own !== undefined) list.push(entry(number++, at + own.start, own));
+    if (own !== undefined) list.push(entry(number++, at + own.start, own, unit));
     const link = slots.find((s) => TYPES_EXTENDED.includes(s.type) && s.sectors !== 0);
     if (link === undefined) return;
     at = extended.start + link.start;
   }
 }
 
-function entry(number: number, start: number, slot: MbrSlot): PartitionEntry {
+function entry(number: number, start: number, slot: MbrSlot, unit: number): PartitionEntry {
   const type = TYPES_EXTENDED.includes(slot.type)
     ? "Extended"
     : (MBR_TYPES[slot.type] ?? `0x${slot.type.toString(16).padStart(2, "0")}`);
-  return { number, start: start * SECTOR, size: slot.sectors * SECTOR, type, name: "" };
+  return { number, start: start * unit, size: slot.sectors * unit, type, name: "" };
 }

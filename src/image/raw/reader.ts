@@ -12,6 +12,7 @@ class RawImage implements OpenedImage {
   readonly format = "raw";
   readonly size: number;
   readonly label: string;
+  readonly sectorSize?: number;
   readonly plain?: Source["plain"];
   private readonly source: Source;
 
@@ -19,6 +20,7 @@ class RawImage implements OpenedImage {
     this.source = source;
     this.size = source.size;
     this.label = source.label;
+    if (source.sectorSize !== undefined) this.sectorSize = source.sectorSize;
     if (source.plain !== undefined) this.plain = source.plain;
   }
 

@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { blockDeviceSize, UNAVAILABLE } from "./native.ts";
+import { blockDeviceSector, blockDeviceSize, UNAVAILABLE } from "./native.ts";
 
 /**
  * What sysfs says of block devices. A device is named by "MAJOR:MINOR", the form that /sys/dev/block and
@@ -54,6 +54,15 @@ export function deviceSize(fd: number, id: string, host: HostRoots = HOST): numb
   if (sectors !== null && /^\d+$/.test(sectors)) return Number(sectors) * 512;
   const size = blockDeviceSize(fd);
   return size === UNAVAILABLE ? probeSize(fd) : size;
+}
+
+/** Bytes of a logical sector of the device open as `fd`: sysfs (a partition's disk has it), then an ioctl; else 512. */
+export function deviceSectorSize(fd: number, id: string, host: HostRoots = HOST): number {
+  const text =
+    sysText(`${folder(id, host)}/queue/logical_block_size`) ??
+    sysText(`${folder(id, host)}/../queue/logical_block_size`);
+  const size = text !== null && /^\d+$/.test(text) ? Number(text) : blockDeviceSector(fd);
+  return size >= 512 ? size : 512;
 }
 
 /** End of what can be read from `fd`, in bytes, by doubling and halving one-byte reads. */

@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import { DATA, HOLE, type HostFile, MapRuns } from "../../bytes/runs.ts";
 import { IoError, RefusedError } from "../../errors.ts";
 import type { Source } from "../source.ts";
-import { deviceId, deviceSize } from "./block-device.ts";
+import { deviceId, deviceSectorSize, deviceSize } from "./block-device.ts";
 import { closeQuietly, readAt } from "./file-io.ts";
 import { hostError } from "./host-error.ts";
 import { seekData, seekHole, UNAVAILABLE } from "./native.ts";
@@ -87,6 +87,7 @@ class NodeFileSource implements FileSource {
   readonly label: string;
   readonly path: string;
   readonly fd: number;
+  readonly sectorSize?: number;
   readonly blockDevice: boolean;
   readonly stat: FileSource["stat"];
   readonly plain: FileSource["plain"];
@@ -100,6 +101,7 @@ class NodeFileSource implements FileSource {
     this.size = size;
     this.blockDevice = st.isBlockDevice();
     this.stat = { dev: st.dev, ino: st.ino, rdev: st.rdev };
+    if (this.blockDevice) this.sectorSize = deviceSectorSize(fd, deviceId(st.rdev));
     this.plain = { file: { path, fd }, base: 0 };
     this.empty = !this.blockDevice && st.blocks === 0n && size >= NEVER_INLINE;
   }

@@ -18,6 +18,9 @@ export const FALLOC_FL_PUNCH_HOLE = 2;
 /** _IOR(0x12, 114, size_t): the device's size in bytes, into a u64. */
 export const BLKGETSIZE64 = 0x80081272;
 
+/** _IO(0x12, 104): bytes of the device's logical sector, into an int. */
+export const BLKSSZGET = 0x1268;
+
 /**
  * _IOW(0x94, 13, struct file_clone_range), 32 bytes: s64 source descriptor, u64 source offset, u64 length, u64
  * destination offset.

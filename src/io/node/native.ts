@@ -2,6 +2,7 @@ import { IoError } from "../../errors.ts";
 import { loadKoffi } from "./koffi.ts";
 import {
   BLKGETSIZE64,
+  BLKSSZGET,
   CLONE_RANGE_WORDS,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -138,6 +139,14 @@ export function blockDeviceSize(fd: number): number {
   if (c === null) return UNAVAILABLE;
   const size = new BigUint64Array(1);
   return c.ioctl(fd, BLKGETSIZE64, new Uint8Array(size.buffer)) === 0 ? Number(size[0]) : UNAVAILABLE;
+}
+
+/** Bytes of a logical sector of the block device open as `fd`, or UNAVAILABLE. */
+export function blockDeviceSector(fd: number): number {
+  const c = load();
+  if (c === null) return UNAVAILABLE;
+  const size = new Int32Array(1);
+  return c.ioctl(fd, BLKSSZGET, new Uint8Array(size.buffer)) === 0 ? size[0] : UNAVAILABLE;
 }
 
 function seek(fd: number, at: number, whence: number): number {

@@ -88,6 +88,49 @@ test("primary and logical partitions of an MBR", async (t) => {
   );
 });
 
+test("an MBR counts in the disk's own sectors, or in those that are named", async (t) => {
+  const disk = new Uint8Array(64 * 4096);
+  bootSector(disk, 0, [
+    [0x83, 1, 3],
+    [0x05, 8, 50],
+  ]);
+  bootSector(disk, 8 * 8, [
+    [0x83, 2, 5],
+    [0x05, 10, 10],
+  ]);
+  bootSector(disk, 18 * 8, [[0x07, 1, 9]]);
+  const expected = [
+    [1, 1, 3],
+    [2, 8, 50],
+    [5, 10, 5],
+    [6, 19, 9],
+  ];
+  const listed = async (source: MemorySource, sectorSize?: number) =>
+    (await readPartitionTable(source, sectorSize)).partitions.map((p) => [
+      p.number,
+      p.start / 4096,
+      p.size / 4096,
+    ]);
+  t.deepEqual(await listed(new MemorySource(disk), 4096), expected);
+  const device = Object.assign(new MemorySource(disk), { sectorSize: 4096 });
+  t.deepEqual(await listed(device), expected);
+  t.is((await listed(device, 512))[0][2], (3 * 512) / 4096);
+  t.is((await listed(new MemorySource(disk)))[0][2], (3 * 512) / 4096);
+});
+
+test("a GPT is looked for with the named sectors only", async (t) => {
+  for (const [sector, other] of [
+    [512, 4096],
+    [4096, 512],
+  ]) {
+    const disk = gptDisk(sector);
+    t.is((await readPartitionTable(new MemorySource(disk), sector)).kind, "gpt");
+    t.not((await readPartitionTable(new MemorySource(disk), other)).kind, "gpt");
+    const device = Object.assign(new MemorySource(disk), { sectorSize: other });
+    t.is((await readPartitionTable(device)).kind, "gpt", "a disk of other sectors was copied onto a device");
+  }
+});
+
 test("bytes that are no table are none: code, an empty table, entries off the disk", async (t) => {
   const disk = new Uint8Array(SECTORS * 512);
   t.is((await readPartitionTable(new MemorySource(disk))).kind, "none");
