@@ -99,7 +99,12 @@ function inspectionToText(i: Inspection): string {
   for (const p of i.partitions)
     if (p.filesystem !== null) blocks.push(filesystemText(`Partition ${p.number}`, p.filesystem));
   if (i.filesystem !== null)
-    blocks.push(filesystemText(i.filesystem.supported ? "Filesystem" : "Contents", i.filesystem));
+    blocks.push(
+      filesystemText(
+        i.filesystem.supported || i.filesystem.kind === "damaged" ? "Filesystem" : "Contents",
+        i.filesystem,
+      ),
+    );
   else if (i.partitionTable === "none")
     blocks.push("No filesystem or partition table known to this version.\n");
   return blocks.join("\n");

@@ -22,7 +22,7 @@ function writeAll(fd: number, text: string): void {
       if (code === "EAGAIN") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
       else if (code === "EPIPE" && fd === 1) process.exit(141);
       else if (fd === 2) return;
-      else throw e;
+      else throw Object.assign(e as Error, { path: "standard output" });
     }
   }
 }

@@ -167,7 +167,7 @@ test.serial("text that standard output does not take: one line, exit 1", async (
     const child = spawn(process.execPath, [cli, ...args], { stdio: ["ignore", full, "pipe"] });
     const { code, stderr } = await ended(child);
     t.is(code, 1, args.join(" "));
-    t.regex(stderr, /^imprint[ a-z0-9-]*: no space left on device\n$/, args.join(" "));
+    t.regex(stderr, /^imprint[ a-z0-9-]*: standard output: no space left on device\n$/, args.join(" "));
   }
 });
 

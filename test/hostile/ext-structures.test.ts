@@ -107,7 +107,14 @@ superblock("a journal device", "ext4-1k", { incompat: 8 }, refused);
 superblock("first meta group past the descriptors", "meta-bg", { firstMetaBg: 0xffffffff }, refused);
 superblock("first meta group 1", "meta-bg", { firstMetaBg: 1 });
 superblock("reserved descriptor blocks 65535", "ext4-1k", { reservedGdt: 65535 });
-superblock("groups of 2^255 in a flexible group", "ext4-1k", { logGroupsPerFlex: 255 });
+superblock("groups of 2^255 in a flexible group", "ext4-1k", { logGroupsPerFlex: 255 }, refused);
+superblock(
+  "groups of 2^32 in a flexible group, and no such feature",
+  "ext2-1k",
+  { logGroupsPerFlex: 32 },
+  refused,
+);
+superblock("groups of 2^31 in a flexible group", "ext4-1k", { logGroupsPerFlex: 31 });
 superblock("backup group 2^32 - 1", "sparse-super2", { backupGroup0: 0xffffffff });
 superblock("first inode 2^32 - 1", "ext4-1k", { firstInode: 0xffffffff });
 for (const n of [0, 2, 9, 5000, 0xffffffff]) superblock(`journal inode ${n}`, "ext4-1k", { journalInode: n });

@@ -198,6 +198,18 @@ for (const [what, features, commands] of WIDE)
     }
   });
 
+for (const log of [31, 32, 255])
+  test(`flexible groups of 2^${log} groups are taken or refused as natively`, async (t) => {
+    const change = (dir: string) => {
+      const bytes = readFileSync(join(dir, "a.img"));
+      bytes[1024 + 372] = log;
+      writeFileSync(join(dir, "a.img"), bytes);
+    };
+    const { native, ours } = await both(t, ["-r", "a.img", "out"], change);
+    t.is(native.code, log > 31 ? 1 : 0);
+    t.deepEqual({ ...ours, stderr: ours.stderr.replace(/\ne2image: ext [^\n]*\n/, "\n") }, native);
+  });
+
 test("a list for QCOW2 names the blocks of data", async (t) => {
   const { native, ours, oursDir } = await both(t, ["-Qan", "a.img", "out"]);
   t.is(ours.code, 0);

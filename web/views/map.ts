@@ -255,7 +255,7 @@ export class MapView {
     const each = Math.max(1, Math.round(units / cells));
     const size = bytes(each * unit);
     return basis === "map"
-      ? `A cell is ${size}. No filesystem is known here: the map shows what the container stores.`
+      ? `A cell is ${size}. No filesystem is read here: the map shows what the container stores.`
       : `A cell is ${count(each)} ${each === 1 ? "block" : "blocks"} (${size}).`;
   }
 

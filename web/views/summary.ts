@@ -41,10 +41,11 @@ function containerCard(inspection: Inspection): HTMLElement {
 }
 
 function filesystemCard(filesystem: FilesystemSummary): HTMLElement {
+  const readable = filesystem.supported || filesystem.kind === "damaged";
   return h(
     "section",
     { class: "card", "aria-labelledby": "filesystem-title", id: "filesystem" },
-    h("h2", { id: "filesystem-title" }, "Filesystem"),
+    h("h2", { id: "filesystem-title" }, readable ? "Filesystem" : "Contents"),
     h(
       "p",
       { class: "headline" },
@@ -53,6 +54,9 @@ function filesystemCard(filesystem: FilesystemSummary): HTMLElement {
         ? ""
         : ` ${bytes(filesystem.size)}, blocks of ${bytes(filesystem.blockSize)}`,
     ),
+    readable
+      ? ""
+      : h("p", { class: "quiet" }, "This cannot be looked into. The disk can still be converted."),
     facts(filesystem.info),
   );
 }

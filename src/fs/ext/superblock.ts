@@ -16,6 +16,7 @@ import {
 const KNOWN_INCOMPAT = Object.values(INCOMPAT).reduce((a, b) => a | b, 0);
 const MAX_LOG_BLOCK = 6;
 const MAX_LOG_CLUSTER = 19;
+const MAX_LOG_FLEX = 31;
 const MAX_PER_GROUP = 65528;
 
 /**
@@ -125,6 +126,8 @@ export function parseSuperblock(
   if (logBlock > logCluster) throw corrupt("clusters smaller than blocks");
   const bigalloc = (roCompat & RO_COMPAT.bigalloc) !== 0;
   if (!bigalloc && logBlock !== logCluster) throw corrupt("clusters differ from blocks without bigalloc");
+  const logFlex = raw[SB.flexGroups];
+  if (logFlex > MAX_LOG_FLEX) throw corrupt(`flexible groups of 2^${logFlex} groups`);
   const size = 1024 << logBlock;
   const inodeSize = revision === 0 ? OLD_INODE_SIZE : u16le(raw, SB.inodeSize);
   if (inodeSize < OLD_INODE_SIZE || inodeSize > size || (inodeSize & (inodeSize - 1)) !== 0)
