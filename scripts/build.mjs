@@ -176,13 +176,19 @@ function namesOf(builtin) {
     ${names.map((n, i) => `const n${i} = /* @__PURE__ */ get(${JSON.stringify(n)}); export { n${i} as ${n} };`).join("\n")}`;
 }
 
-/** Runs the commands once on a small volume, so that their compiled code is kept (see cached-require.cjs). */
+/**
+ * Runs the commands once on small volumes, so that their compiled code is kept (see cached-require.cjs). The NTFS one was made
+ * by mkntfs and ntfs-3g; most of its $UpCase, which nothing here looks at, is zeroed to keep it short.
+ */
 function keepCompiledCode() {
   const scratch = mkdtempSync(join(tmpdir(), "imprint-build-"));
   const volume = join(scratch, "volume.img");
   const image = join(scratch, "volume.qcow2");
   try {
     writeFileSync(volume, gunzipSync(readFileSync("test/fixtures/demo.img.gz")));
+    const ntfs = join(scratch, "ntfs.img");
+    const special = join(scratch, "ntfs-special");
+    writeFileSync(ntfs, gunzipSync(readFileSync("test/fixtures/demo-ntfs.img.gz")));
     const top = join(scratch, "top.qcow2");
     const made = (name) => join(scratch, name);
     for (const args of [
@@ -193,7 +199,11 @@ function keepCompiledCode() {
       ["compare", volume, image],
       ["convert", image, made("converted.img")],
       ["e2image", "-r", volume, made("meta.raw")],
-      ["ntfsclone", "--help"],
+      ["ntfsclone", "-o", made("clone.img"), ntfs],
+      ["ntfsclone", "-s", "-o", special, ntfs],
+      ["ntfsclone", "-r", "-o", made("ntfs-restored.img"), special],
+      ["ntfsclone", "-m", "-o", made("ntfs-metadata.img"), ntfs],
+      ["ntfsclone", "-m", "-s", "-o", made("ntfs-metadata"), ntfs],
       ["qemu-img", "info", image],
       ["qemu-img", "map", image],
       ["qemu-img", "compare", volume, image],

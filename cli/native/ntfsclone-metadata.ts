@@ -22,7 +22,11 @@ export async function writeMetadata(
 ): Promise<void> {
   const { target } = output;
   const { clusters, clusterSize } = volume.boot;
-  const walk = { fullLogFile: o.fullLogfile, ...(signal === undefined ? {} : { signal }) };
+  const walk = {
+    fullLogFile: o.fullLogfile,
+    ...(signal === undefined ? {} : { signal }),
+    ...(taken.owners === null ? {} : { owners: taken.owners }),
+  };
   // Native has copied the piece behind the last cluster by now, and counts it.
   const inUse = o.save ? await countMetadata(volume, walk) : taken.used.clusters + 1;
   const geometry: ImageGeometry = { clusterSize, deviceSize: volume.source.size, clusters, inUse };

@@ -23,6 +23,8 @@ export interface Taken {
   readonly extra: BlockSet | null;
   /** Clusters of `used`, without bad ones and the piece behind the last. */
   readonly count: number;
+  /** For -m: the records that may own metadata. */
+  readonly owners: BlockSet | null;
   /** What was said about clusters that $Bitmap and the files disagree about; "" where they agree. */
   readonly accounts: string;
 }
@@ -44,11 +46,13 @@ export async function scan(
   rescue: Rescue | null = null,
 ): Promise<Taken> {
   const onProgress = sayScan(o, volume, say);
+  const owners = o.metadata ? new BlockSet(volume.records) : null;
   let used: InUse;
   try {
     used = await inUse(volume, {
       ...(signal === undefined ? {} : { signal }),
       onProgress,
+      ...(owners === null ? {} : { owners }),
       ...(o.ignoreFsCheck
         ? { onDuplicate: (cluster: number) => say(`Cluster ${cluster} is referenced twice!\n`) }
         : {}),
@@ -71,7 +75,7 @@ export async function scan(
     // Nobody knows what belongs to files whose records were lost.
     const all = new BlockSet(volume.boot.clusters);
     all.add(0, all.limit);
-    return { used, extra: o.metadata ? null : all, count: dropBad(used), accounts: "" };
+    return { used, extra: o.metadata ? null : all, count: dropBad(used), owners, accounts: "" };
   }
   if (difference.unknown > 0)
     say(
@@ -81,7 +85,7 @@ export async function scan(
     const wanted = o.metadata ? o.ignoreFsCheck : difference.unknown > 0;
     // Native counts once more for metadata, and else only where that matters.
     const again = o.metadata ? accounts : "";
-    return { used, extra: wanted ? difference.extra : null, count: dropBad(used), accounts: again };
+    return { used, extra: wanted ? difference.extra : null, count: dropBad(used), owners, accounts: again };
   }
   // Files whose records were lost cannot account for their clusters.
   const lost = rescue?.lostMetadata === true;
@@ -95,5 +99,5 @@ export async function scan(
   accounts += lines.join("");
   // Among what nobody owns may be contents of files: native alone puts them into an image of metadata, where it is told to.
   const extra = o.metadata && !o.ignoreFsCheck ? null : difference.extra;
-  return { used, extra, count: dropBad(used), accounts };
+  return { used, extra, count: dropBad(used), owners, accounts };
 }

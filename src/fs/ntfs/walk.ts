@@ -1,3 +1,4 @@
+import type { BlockSet } from "../../bytes/block-set.ts";
 import { AbortError, type ImprintError, IoError } from "../../errors.ts";
 import { Pace } from "../../io/pace.ts";
 import { Kernel, type Slot } from "../../kernel/kernel.ts";
@@ -5,6 +6,7 @@ import { EIO, ENOENT, NtfsError } from "./errors.ts";
 import { isUsable } from "./fixup.ts";
 import { type Inode, inodeOf, type NtfsParts } from "./inode.ts";
 import { FIRST_USER_RECORD } from "./layout.ts";
+import { OwnerFinder } from "./metadata/owners.ts";
 import type { RecordScan } from "./mft.ts";
 import { type Attribute, isExtension, recordInUse } from "./record.ts";
 import { HOLE_LCN, RUN, type Runs } from "./runlist.ts";
@@ -32,6 +34,8 @@ export interface WalkOptions {
   readonly signal?: AbortSignal;
   /** Step over inodes whose run lists are corrupt, instead of refusing the volume as native does. */
   readonly skipCorrupt?: boolean;
+  /** Gets the numbers of the records that may own metadata (see OwnerFinder), for a walk over the metadata later. */
+  readonly owners?: BlockSet;
 }
 
 /**
@@ -49,7 +53,9 @@ export async function walkClusters(
   const pace = new Pace(() => {
     if (signal?.aborted) throw new AbortError();
   });
+  const { owners } = options;
   const scan = new RunScan(parts);
+  const finder = owners === undefined ? null : new OwnerFinder(scan.records, mft.recordSize);
   try {
     for (;;) {
       const more = scan.next();
@@ -57,6 +63,7 @@ export async function walkClusters(
       const wait = pace.step();
       if (wait !== undefined) await wait;
       onProgress?.(scan.records.first, mft.records);
+      if (owners !== undefined) finder?.find(scan.records, owners);
       const { triples } = scan;
       const end = scan.classify() * 3;
       for (let i = 0; i < end; i += 3) {
@@ -68,6 +75,7 @@ export async function walkClusters(
     }
     onProgress?.(mft.records, mft.records);
   } finally {
+    finder?.close();
     scan.close();
   }
 }

@@ -8,7 +8,7 @@ import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import { clusterBytes, encodeHeader, type ImageGeometry } from "./header.ts";
 import { DATA_OFFSET, GAP_BYTES } from "./layout.ts";
 
-/** Bytes of clusters written at a time, where they are not larger than that. */
+/** Bytes written at a time, where clusters are not larger than that. */
 const BATCH_BYTES = 512 * 1024;
 /** Runs taken out of a set at a time. */
 const RUNS = 4096;
@@ -30,7 +30,10 @@ export class ImageWriter {
   private readonly target: Target;
   private readonly onProgress: (clusters: number) => void;
   private readonly kernel = Kernel.get();
-  private readonly slot: Slot;
+  private slot: Slot;
+  /** The batch that is being written, where the target takes its time, and the promise of that. */
+  private other: Slot | null = null;
+  private writing: Promise<void> | null = null;
   private readonly table: Slot;
   private readonly entries: Float64Array;
   private readonly pace: Pace;
@@ -53,9 +56,9 @@ export class ImageWriter {
     const report = options.onProgress ?? (() => {});
     this.onProgress = report;
     this.pace = new Pace(() => report(this.written));
-    this.most = Math.max(Math.floor(BATCH_BYTES / geometry.clusterSize), 1);
+    this.most = Math.max(Math.floor(BATCH_BYTES / (geometry.clusterSize + GAP_BYTES + 1)), 1);
     this.reserve = this.most * (GAP_BYTES + 1);
-    this.slot = this.kernel.take(this.reserve + this.most * geometry.clusterSize);
+    this.slot = this.takeSlot();
     this.table = this.kernel.take(this.most * ENTRY);
     this.entries = new Float64Array(this.table.bytes.buffer, this.table.at, this.most * 2);
   }
@@ -63,6 +66,8 @@ export class ImageWriter {
   dispose(): void {
     this.kernel.give(this.table);
     this.kernel.give(this.slot);
+    // After a failure it may still be read; what that writes is dropped with the target.
+    if (this.other !== null) this.kernel.give(this.other);
   }
 
   /** Clusters written so far. */
@@ -127,8 +132,13 @@ export class ImageWriter {
   /** Writes what is left; returns the image's size in bytes. */
   async finish(): Promise<number> {
     await this.flush();
+    if (this.writing !== null) await this.writing;
     this.onProgress(this.written);
     return this.offset;
+  }
+
+  private takeSlot(): Slot {
+    return this.kernel.take(this.reserve + this.most * this.geometry.clusterSize);
   }
 
   private get full(): boolean {
@@ -163,8 +173,16 @@ export class ImageWriter {
       clusterSize,
       last,
     );
+    if (this.writing !== null) await this.writing;
     const r = this.target.write(this.slot.bytes.subarray(0, length), this.offset);
-    if (r instanceof Promise) await r;
+    if (r instanceof Promise) {
+      this.writing = r;
+      // A failure is met where the next batch waits for this one.
+      r.catch(() => {});
+      const free = this.other ?? this.takeSlot();
+      this.other = this.slot;
+      this.slot = free;
+    }
     this.offset += length;
     this.written += this.held;
     this.runs = 0;

@@ -1,16 +1,17 @@
+import { BlockSet } from "../../../bytes/block-set.ts";
+import { ExtentList } from "../../../bytes/extents.ts";
 import { AbortError } from "../../../errors.ts";
 import { Pace } from "../../../io/pace.ts";
-import { Kernel } from "../../../kernel/kernel.ts";
 import { EIO, ENOENT, NtfsError } from "../errors.ts";
-import { extentsOf, type Inode, inodeOf, type NtfsParts } from "../inode.ts";
-import { AT, FILE_BAD_CLUSTERS, FILE_EXTEND, FILE_LOG, FILE_MFT, FILE_MIRROR } from "../layout.ts";
-import type { RecordScan } from "../mft.ts";
+import { extentsOf, type Inode, type NtfsParts, readInode } from "../inode.ts";
+import { AT, FILE_BAD_CLUSTERS, FILE_LOG, FILE_MFT, FILE_MIRROR } from "../layout.ts";
 import type { Attribute } from "../record.ts";
 import { checkRuns, HOLE_LCN, joinRuns, RUN, type Runs } from "../runlist.ts";
 import { firstLogClusters, logSteps } from "./log.ts";
+import { LAST_SYSTEM, OwnerFinder } from "./owners.ts";
 
-/** Last of the system files whose data is metadata. */
-const LAST_SYSTEM = FILE_EXTEND;
+/** Runs taken out of a set at a time. */
+const RUNS = 4096;
 const DIRECTORY_INDEX = "$I30";
 
 /** What a metadata image holds, in the order in which the native tool writes it. Runs without holes. */
@@ -35,6 +36,8 @@ export interface MetadataWalkOptions {
   readonly signal?: AbortSignal;
   /** Step over inodes and attributes that are corrupt; without it they end the walk, as in native. Called with what was odd. */
   readonly onSkipped?: (line: string) => void;
+  /** The records to look at, as an OwnerFinder found them. Without it they are looked for first. */
+  readonly owners?: BlockSet;
 }
 
 /**
@@ -46,35 +49,45 @@ export async function walkMetadata(
   visitor: MetadataVisitor,
   options: MetadataWalkOptions = {},
 ): Promise<void> {
-  const { mft } = parts;
-  const { signal, onProgress } = options;
-  const pace = new Pace(() => {
-    if (signal?.aborted) throw new AbortError();
-  });
-  const kernel = Kernel.get();
-  const scan = mft.scan();
-  const list = kernel.take((scan.bytes.length / mft.recordSize) * 4);
-  const owners = new Uint32Array(list.bytes.buffer, list.at, list.bytes.length >>> 2);
-  try {
-    for (;;) {
-      const more = scan.next();
-      if (!(more instanceof Promise ? await more : more)) break;
-      onProgress?.(scan.first, mft.records);
-      const apart = Math.max(0, Math.min(scan.count, LAST_SYSTEM + 1 - scan.first));
-      const n =
-        kernel.raw.ntfsOwners(scan.address, mft.recordSize, scan.count, scan.stateAddress, apart, list.at) >>>
-        0;
-      for (let i = 0; i < n; i++) {
-        await visitRecord(parts, scan, owners[i], visitor, options);
+  const { records } = parts.mft;
+  const { onProgress } = options;
+  const pace = paceOf(options);
+  const owners = options.owners ?? (await findOwners(parts, pace));
+  const list = new ExtentList();
+  for (let from = 0; from < owners.limit; ) {
+    list.clear();
+    from = owners.runs(from, owners.limit, list, RUNS);
+    for (let i = 0; i < list.count; i++)
+      for (let number = list.start(i); number < list.end(i); number++) {
+        onProgress?.(number, records);
+        await visitRecord(parts, number, visitor, options);
         const wait = pace.step();
         if (wait !== undefined) await wait;
       }
+  }
+  onProgress?.(records, records);
+}
+
+function paceOf({ signal }: MetadataWalkOptions): Pace {
+  return new Pace(() => {
+    if (signal?.aborted) throw new AbortError();
+  });
+}
+
+async function findOwners(parts: NtfsParts, pace: Pace): Promise<BlockSet> {
+  const owners = new BlockSet(parts.mft.records);
+  const scan = parts.mft.scan();
+  const finder = new OwnerFinder(scan, parts.mft.recordSize);
+  try {
+    for (;;) {
+      const more = scan.next();
+      if (!(more instanceof Promise ? await more : more)) return owners;
+      finder.find(scan, owners);
       const wait = pace.step();
       if (wait !== undefined) await wait;
     }
-    onProgress?.(mft.records, mft.records);
   } finally {
-    kernel.give(list);
+    finder.close();
     scan.close();
   }
 }
@@ -100,16 +113,13 @@ export async function countMetadata(parts: NtfsParts, options: MetadataWalkOptio
 
 async function visitRecord(
   parts: NtfsParts,
-  scan: RecordScan,
-  index: number,
+  number: number,
   visitor: MetadataVisitor,
   options: MetadataWalkOptions,
 ): Promise<void> {
-  const size = parts.mft.recordSize;
-  const number = scan.first + index;
   let inode: Inode;
   try {
-    inode = await inodeOf(parts, number, scan.bytes.slice(index * size, (index + 1) * size));
+    inode = await readInode(parts, number);
   } catch (error) {
     if (!(error instanceof NtfsError)) throw error;
     if (error.errno !== EIO && error.errno !== ENOENT && options.onSkipped === undefined) throw error;
