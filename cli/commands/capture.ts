@@ -12,7 +12,7 @@ import {
   SECTOR_SIZE_OPTION,
 } from "./arguments.ts";
 import { openInput } from "./input.ts";
-import { printPlan, printResult, secondsSince, withJob, withOutput } from "./job.ts";
+import { printPlan, printResult, secondsSince, warnOfMount, withJob, withOutput } from "./job.ts";
 import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
 import type { SanitizeChoice } from "./sanitize.ts";
 
@@ -90,6 +90,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   });
   try {
     const names = { source, image, json: read.has("json") };
+    await warnOfMount(source, opened.partition?.number ?? null);
     const choice = { scope, format, nativeSelection: read.has("nativeSelection") };
     const { capture } = await import("../../src/node.ts");
     if (hide !== null) {

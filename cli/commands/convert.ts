@@ -9,7 +9,7 @@ import {
   SECTOR_SIZE_OPTION,
 } from "./arguments.ts";
 import { openDisk } from "./input.ts";
-import { printPlan, printResult, secondsSince, withOutput } from "./job.ts";
+import { printPlan, printResult, secondsSince, warnOfMount, withOutput } from "./job.ts";
 import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
 
 const SPEC: CommandSpec = {
@@ -57,6 +57,7 @@ export async function convertJob(
   });
   try {
     const names = { source, image, json: read.has("json") };
+    await warnOfMount(source, read.number("partition", "--partition", 1, 65535));
     if (read.has("dryRun")) {
       printPlan({ format, ...(await planConvert(opened.source)), warnings: [] }, names);
       return 0;

@@ -113,6 +113,17 @@ function summary(r: Pick<JobResult, "format" | "guestSize" | "selected">): strin
   return `${r.format} of ${formatSize(r.guestSize)}, ${formatSize(r.selected)} selected`;
 }
 
+/** Says so where the source may change while it is read. */
+export async function warnOfMount(source: string, partition: number | null): Promise<void> {
+  if (source === "-") return;
+  const { writableMount } = await import("../../src/node.ts");
+  const where = writableMount(source, partition);
+  if (where === null) return;
+  printWarnings([
+    `${source}: is mounted read-write on ${where}; what changes meanwhile may not fit together`,
+  ]);
+}
+
 function printWarnings(warnings: readonly string[]): void {
   for (const warning of warnings) printError(`warning: ${printable(warning)}\n`);
 }

@@ -24,10 +24,10 @@ async function summary(
   if (volume === null) {
     const known = await recognise(source);
     if (known === null) return null;
-    return { ...known, supported: false, info: [...known.info, ...missing(known.size, source)] };
+    return { ...known, supported: false, info: [...missing(known.size, source), ...known.info] };
   }
   const { kind, size, blockSize } = volume;
-  return { kind, supported: true, size, blockSize, info: [...volume.info(), ...missing(size, source)] };
+  return { kind, supported: true, size, blockSize, info: [...missing(size, source), ...volume.info()] };
 }
 
 /** Everything `imprint info` says of an opened source. A filesystem that cannot be read has the kind "damaged". */

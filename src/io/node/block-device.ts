@@ -106,6 +106,12 @@ export function partitionsOf(id: string, host: HostRoots = HOST): string[] {
   return ids;
 }
 
+/** Number of a partition on its disk, or null for a device that is none. */
+export function partitionNumber(id: string, host: HostRoots = HOST): number | null {
+  const text = sysText(`${folder(id, host)}/partition`);
+  return text === null ? null : Number(text);
+}
+
 /** The whole disk that a partition is on, or null for a device that is not a partition. */
 export function diskOf(id: string, host: HostRoots = HOST): string | null {
   const at = folder(id, host);

@@ -11,6 +11,7 @@ import {
   type HostRoots,
   holdersOf,
   loopDevices,
+  partitionNumber,
   partitionsOf,
   slavesOf,
 } from "./block-device.ts";
@@ -113,6 +114,30 @@ function held(path: string): boolean {
   } catch (error) {
     return codeOf(error) === "EBUSY";
   }
+}
+
+/**
+ * Where bytes of a file or block device are mounted read-write, so that they may change while they are read, or null: its
+ * own mount, those of its partitions (of partition `partition` alone, where that is given) and of what is built on it.
+ */
+export function writableMount(path: string, partition: number | null = null, host = HOST): string | null {
+  const st = statOf(path);
+  if (st === undefined) return null;
+  const devices = st.isBlockDevice()
+    ? [deviceId(st.rdev)]
+    : loopDevices(host)
+        .filter((l) => l.dev === st.dev && l.ino === st.ino)
+        .map((l) => l.id);
+  const parts = devices.flatMap((id) => partitionsOf(id, host));
+  const read =
+    partition === null
+      ? [...devices, ...parts]
+      : parts.filter((id) => partitionNumber(id, host) === partition);
+  const all = new Set([...read, ...builtOn(read, host)]);
+  if (all.size === 0) return null;
+  for (const m of mounts(host))
+    if (!m.readOnly && (all.has(m.device) || all.has(deviceIdOf(m.source) ?? ""))) return m.where;
+  return null;
 }
 
 /** What the kernel's tables say is in use: mounts and swap by device id. */

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { shapeImage, shapeNamed } from "../../support/ext-shapes.ts";
 import { noise } from "../../support/ext-tree.ts";
-import { attach, scratch } from "../../support/host.ts";
+import { attach, mount, scratch, sparse } from "../../support/host.ts";
 import { bytesDifference, cli, fileDifference, imprint, must, root, run } from "../../support/native.ts";
 
 const COMMANDS = ["info", "map", "capture", "restore", "convert", "compare"];
@@ -328,4 +328,27 @@ test("Ctrl-C leaves nothing and exits 130", async (t) => {
   t.is(code, 130, stderr);
   t.is(stderr, "imprint convert: interrupted, nothing was written\n");
   t.deepEqual(readdirSync(dir), ["big.img"]);
+});
+
+test("a source that is mounted read-write is captured and converted with a warning", async (t) => {
+  const dir = scratch(t, "commands");
+  const file = sparse(join(dir, "volume"), 8 << 20);
+  await must("mke2fs", ["-q", "-F", "-t", "ext4", file]);
+  const device = attach(t, file);
+  const at = mount(t, join(dir, "mnt"), device);
+  for (const [i, args] of [
+    ["capture", device],
+    ["capture", file],
+    ["capture", "--dry-run", device],
+    ["convert", device],
+    ["restore", file],
+  ].entries()) {
+    const r = await imprint([...args, join(dir, `out-${i}`)]);
+    t.is(r.code, 0, r.stderr);
+    t.is(
+      r.stderr,
+      `warning: ${args.at(-1)}: is mounted read-write on ${at}; what changes meanwhile may not fit together\n`,
+    );
+  }
+  t.is((await imprint(["info", device])).stderr, "");
 });

@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from "ava";
 import { deviceId } from "../../../../src/io/node/block-device.ts";
 import { mountState, mounts, swaps } from "../../../../src/io/node/mounts.ts";
 import { openTarget } from "../../../../src/io/node/open-target.ts";
-import { checkTarget } from "../../../../src/io/node/safety.ts";
+import { checkTarget, writableMount } from "../../../../src/io/node/safety.ts";
 import { attach, mount, scratch, sh, sparse } from "../../../support/host.ts";
 
 const MIB = 1 << 20;
@@ -254,4 +254,25 @@ test.serial("a target is opened by what its path is", async (t) => {
   const target = openTarget(device);
   t.is(target.capacity, MIB);
   await target.abort();
+});
+
+test("a source that is mounted read-write is known, also through its partitions and a loop device", (t) => {
+  const dir = scratch(t);
+  const file = join(dir, "disk");
+  const [device, one, two] = disk(t, file);
+  sh("mke2fs", "-q", "-F", two);
+  t.is(writableMount(device), null);
+  fs.mkdirSync(join(dir, "ro"));
+  sh("mount", "-o", "ro", two, join(dir, "ro"));
+  const whileReadOnly = writableMount(two);
+  sh("umount", join(dir, "ro"));
+  t.is(whileReadOnly, null);
+  const at = mount(t, join(dir, "rw"), two);
+  for (const path of [device, two, file]) t.is(writableMount(path), at, path);
+  t.is(writableMount(one), null);
+  for (const path of [device, file]) {
+    t.is(writableMount(path, 1), null, `${path}, partition 1`);
+    t.is(writableMount(path, 2), at, `${path}, partition 2`);
+  }
+  t.is(writableMount(join(dir, "none")), null);
 });
