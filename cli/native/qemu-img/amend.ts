@@ -1,7 +1,7 @@
 import { IoError } from "../../../src/errors.ts";
 import type { AmendOptions } from "../../../src/image/qcow2/edit/amend.ts";
 import { print } from "../../ui/out.ts";
-import { readCreateOptions } from "./create-options.ts";
+import { isFormatName, isQcow2Options, lengthTrouble } from "./create-options.ts";
 import { codeOf, editImage } from "./edit.ts";
 import { QemuError, QemuUsageError } from "./errors.ts";
 import { hostText } from "./host-text.ts";
@@ -49,6 +49,7 @@ interface AmendArguments {
 export async function run(_program: string, args: readonly string[]): Promise<number> {
   const o = parseArguments(args);
   if (o.format !== null && wantsHelp(o.options)) {
+    if (!isFormatName(o.format)) throw new QemuError(`Unknown file format '${o.format}'`);
     if (o.format !== "qcow2") throw noAmendment(o.format);
     print(helpText());
     return 0;
@@ -148,13 +149,7 @@ function readOptions(text: string): Map<string, OptionValue> {
     return parseOptionList(text, DEFS);
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
-    let known = true;
-    try {
-      readCreateOptions("qcow2", text);
-    } catch {
-      known = false;
-    }
-    if (!known) throw error;
+    if (!isQcow2Options(text)) throw error;
     throw new QemuError(`${error.message}\nThis option is only supported for image creation`);
   }
 }
@@ -175,6 +170,8 @@ function amendOptions(values: ReadonlyMap<string, OptionValue>, encrypted: boole
   const version = compatVersion(text("compat"));
   if (bits !== undefined && ![1n, 2n, 4n, 8n, 16n, 32n, 64n].includes(bits))
     throw new QemuError("Refcount width must be a power of two and may not exceed 64 bits");
+  const trouble = size === undefined ? null : lengthTrouble(size);
+  if (trouble !== null) throw new QemuError(trouble);
   return {
     version,
     size: size === undefined ? undefined : Number(size),

@@ -13,6 +13,7 @@ import {
   textOf,
 } from "./create-options.ts";
 import { Finished, QemuError } from "./errors.ts";
+import { hostText } from "./host-text.ts";
 import { wantsHelp } from "./keyval.ts";
 
 /** The image that a conversion makes. */
@@ -34,11 +35,12 @@ export function newImage(s: ConvertSettings, size: number): NewImage {
   const values = readCreateOptions(format, s.options);
   setSize(values, BigInt(size));
   if (s.backing !== null) {
-    if (format === "raw") throw new QemuError("Backing file not supported for file format 'raw'");
+    if (format !== "qcow2") throw new QemuError(`Backing file not supported for file format '${format}'`);
     setText(values, "backing_file", s.backing);
   }
   if (s.backingFormat !== null) {
-    if (format === "raw") throw new QemuError("Backing file format not supported for file format 'raw'");
+    if (format !== "qcow2")
+      throw new QemuError(`Backing file format not supported for file format '${format}'`);
     setText(values, "backing_fmt", s.backingFormat);
   }
   const backing = textOf(values, "backing_file");
@@ -51,14 +53,16 @@ export function newImage(s: ConvertSettings, size: number): NewImage {
       throw new QemuError("Use of backing file requires explicit backing format");
   }
   if (s.compressed) {
-    if (format === "raw") throw new QemuError("Compression not supported for this file format");
+    if (format !== "qcow2") throw new QemuError("Compression not supported for this file format");
     if (values.get("encryption")?.value === true || textOf(values, "encrypt.format") !== null)
       throw new QemuError("Compression and encryption not supported at the same time");
     if ((textOf(values, "preallocation") ?? "off") !== "off")
       throw new QemuError("Compression and preallocation not supported at the same time");
   }
+  if (s.compressed && textOf(values, "data_file") !== null)
+    throw new QemuError(`error while writing at byte 0: ${hostText("ENOTSUP")}`);
   const prefix = `${s.target}: error while converting ${format}: `;
-  return format === "raw"
-    ? { format, options: rawOptions(values, size, prefix) }
+  return format !== "qcow2"
+    ? { format: "raw", options: rawOptions(values, size, prefix) }
     : { format, options: qcow2Options(values, size, prefix) };
 }

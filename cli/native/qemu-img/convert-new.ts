@@ -46,7 +46,7 @@ export async function convertIntoNew(
   if (s.bitmaps) {
     const { bitmapsToCopy } = await import("./convert-bitmaps.ts");
     if (image.format === "raw" || image.options.version < 3)
-      throw new QemuError(`Format driver '${image.format}' does not support bitmaps`);
+      throw new QemuError(`Format driver '${s.outputFormat}' does not support bitmaps`);
     input.bitmaps.push(...(await bitmapsToCopy(s, input)));
   }
   const plain = isPlain(s, image);

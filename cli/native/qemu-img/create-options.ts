@@ -6,12 +6,14 @@ import {
 } from "../../../src/image/qcow2/create/options.ts";
 import { QemuError } from "./errors.ts";
 import { type OptionDef, type OptionValue, optionsHelp, parseOptionList } from "./keyval.ts";
+import { secrets } from "./options.ts";
 import { OTHER_FORMATS } from "./probe.ts";
 
 /** What -o said, by name; see `readCreateOptions`. */
 export type CreateValues = Map<string, OptionValue>;
 
-export type CreateFormat = "qcow2" | "raw";
+/** "file": what "raw" makes, under the name of the protocol. */
+export type CreateFormat = "qcow2" | "raw" | "file";
 
 /** A raw image to be made. Sizes in bytes. */
 export interface RawCreateOptions {
@@ -83,10 +85,10 @@ const DRIVERS = new Set(
  * A format that can be made. Throws QemuError with native's texts after `prefix` ("FILE: " where native names the file).
  */
 export function createFormat(name: string, prefix = ""): CreateFormat {
-  if (name === "qcow2" || name === "raw") return name;
+  if (name === "qcow2" || name === "raw" || name === "file") return name;
   if (NOT_MADE.has(name))
     throw new QemuError(`${prefix}image format '${name}' is not supported by this tool`);
-  if (name === "file" || OTHER_FORMATS.has(name) || DRIVERS.has(name))
+  if (OTHER_FORMATS.has(name) || DRIVERS.has(name))
     throw new QemuError(`${prefix}Format driver '${name}' does not support image creation`);
   throw new QemuError(`${prefix}Unknown file format '${name}'`);
 }
@@ -94,6 +96,7 @@ export function createFormat(name: string, prefix = ""): CreateFormat {
 /** Options of a format and of the file below it; the format's go first. */
 function definitions(format: CreateFormat, withFile: boolean): readonly Def[] {
   const own = format === "qcow2" ? QCOW2 : RAW;
+  if (format === "file") withFile = true;
   return withFile ? [...own, ...FILE.filter((f) => !own.some((o) => o.name === f.name))] : own;
 }
 
@@ -109,6 +112,17 @@ export function createOptionsHelp(format: CreateFormat, withFile: boolean): stri
 /** Reads the text of all -o (or null). Throws QemuError with native's texts after `prefix`. */
 export function readCreateOptions(format: CreateFormat, text: string | null, prefix = ""): CreateValues {
   return parseOptionList(text ?? "", definitions(format, true), prefix);
+}
+
+/** Whether all that -o says are options of a new QCOW2 image (not of the file below it), with values that they take. */
+export function isQcow2Options(text: string): boolean {
+  try {
+    parseOptionList(text, QCOW2);
+    return true;
+  } catch (error) {
+    if (error instanceof QemuError) return false;
+    throw error;
+  }
 }
 
 /** Sets a string option that has an option letter of its own (-b, -F). */
@@ -207,14 +221,33 @@ function encryption(values: CreateValues, fail: (text: string) => never): string
   if (alias?.value === true && format !== null)
     fail("'encrypt.format' and its alias 'encryption' can't be used at the same time");
   if (alias?.value === true) return "aes";
-  return format ?? ([...values.keys()].some((name) => name.startsWith("encrypt.")) ? "" : null);
+  return format ?? ([...values.keys()].some((name) => name.startsWith("encrypt.")) ? NO_FORMAT : null);
 }
 
+/** Encryption options without a format. */
+const NO_FORMAT = "\0";
+
 function refuseEncryption(format: string, values: CreateValues, fail: (text: string) => never): never {
-  if (format === "") fail("Parameter 'encrypt.format' is missing");
+  if (format === NO_FORMAT) fail("Parameter 'encrypt.format' is missing");
   if (format !== "aes" && format !== "luks") fail(`Parameter 'format' does not accept value '${format}'`);
-  if (!values.has("encrypt.key-secret")) fail("Parameter 'encrypt.key-secret' is required for cipher");
+  return refuseKey(values, fail);
+}
+
+/** Refuses to encrypt, with native's text where the key is not there. */
+export function refuseKey(values: CreateValues, fail: (text: string) => never): never {
+  const secret = textOf(values, "encrypt.key-secret");
+  if (secret === null) return fail("Parameter 'encrypt.key-secret' is required for cipher");
+  if (!secrets.has(secret)) fail(`No secret with id '${secret}'`);
   return fail("encrypted images cannot be made by this tool");
+}
+
+/** The longest disk that native can name, bytes. */
+const LONGEST = 0x7fffffffc0000000n;
+
+/** What native says of a disk of `size` bytes (all 64 bits) that no image can have, or null. */
+export function lengthTrouble(size: bigint): string | null {
+  if (size >= 1n << 63n) return "Image size cannot be negative";
+  return size > LONGEST ? `offset(${size}) exceeds maximum(${LONGEST})` : null;
 }
 
 /** What the values of a raw image say. Throws QemuError with native's texts after `prefix`. */

@@ -8,6 +8,7 @@ import {
   createFormat,
   createOptionsHelp,
   formattingLine,
+  lengthTrouble,
   qcow2Options,
   rawOptions,
   readCreateOptions,
@@ -95,7 +96,7 @@ async function create(request: CreateRequest): Promise<void> {
     throw new QemuError(`${prefix}Image creation needs a size parameter`);
   if (!request.quiet) print(formattingLine(name, format, values));
   try {
-    if (format === "raw") await createRaw(path, values, size, prefix);
+    if (format !== "qcow2") await createRaw(path, format, values, size, prefix);
     else await createImage(path, values, size, sources, prefix);
   } catch (error) {
     if (error instanceof ImprintError) throw new QemuError(prefix + errorText(error));
@@ -128,12 +129,13 @@ function setBacking(
 ): void {
   const { backing, backingFormat, name } = request;
   if (backing !== null) {
-    if (format === "raw") throw new QemuError(`${prefix}Backing file not supported for file format 'raw'`);
+    if (format !== "qcow2")
+      throw new QemuError(`${prefix}Backing file not supported for file format '${format}'`);
     setText(values, "backing_file", backing);
   }
   if (backingFormat !== null) {
-    if (format === "raw")
-      throw new QemuError(`${prefix}Backing file format not supported for file format 'raw'`);
+    if (format !== "qcow2")
+      throw new QemuError(`${prefix}Backing file format not supported for file format '${format}'`);
     setText(values, "backing_fmt", backingFormat);
   }
   const file = textOf(values, "backing_file");
@@ -180,14 +182,21 @@ async function lookAtBacking(
   }
 }
 
-async function createRaw(path: string, values: CreateValues, size: bigint, prefix: string): Promise<void> {
+async function createRaw(
+  path: string,
+  format: CreateFormat,
+  values: CreateValues,
+  size: bigint,
+  prefix: string,
+): Promise<void> {
   const file = newFile(path, prefix.slice(0, -2), [], (text) => new QemuError(prefix + text));
   try {
     const { rawTrouble } = await import("./device-target.ts");
     const { preallocation } = rawOptions(values, 0, prefix);
-    if (size >= 1n << 63n) throw new QemuError(`${prefix}Could not resize file: ${hostText("EINVAL")}`);
+    if (rounded(size) >= 1n << 63n)
+      throw new QemuError(`${prefix}Could not resize file: ${hostText("EINVAL")}`);
     const bytes = sectors(size);
-    if (bytes > Number.MAX_SAFE_INTEGER) throw tooLarge("raw", prefix);
+    if (bytes > Number.MAX_SAFE_INTEGER) throw tooLarge(format, prefix);
     const { target } = file;
     const trouble = rawTrouble(file, bytes, preallocation);
     if (trouble !== null) throw new QemuError(prefix + trouble);
@@ -196,7 +205,7 @@ async function createRaw(path: string, values: CreateValues, size: bigint, prefi
     else target.commit(0);
   } catch (error) {
     file.target.abort();
-    if (error instanceof IoError && error.code === "EFBIG") throw tooLarge("raw", prefix);
+    if (error instanceof IoError && error.code === "EFBIG") throw tooLarge(format, prefix);
     throw error;
   }
 }
@@ -222,15 +231,15 @@ async function createImage(
       data = newFile(dataPath, dataName, [...sources, path], fail);
       opened.push(data);
     }
-    const negative = size >= 1n << 63n;
-    const options = qcow2Options(values, negative ? 0 : sectors(size), prefix);
-    if (negative) throw new QemuError(`${prefix}Could not resize image: Image size cannot be negative`);
+    const trouble = lengthTrouble(rounded(size));
+    const options = qcow2Options(values, trouble === null ? sectors(size) : 0, prefix);
+    if (trouble !== null) throw fail(`Could not resize image: ${trouble}`);
     const { qcow2Trouble } = await import("./device-target.ts");
     const { createQcow2 } = await import("../../../src/image/qcow2/create/create.ts");
     let made: ReturnType<typeof createQcow2>;
     try {
-      const trouble = qcow2Trouble(image, data, options);
-      if (trouble !== null) throw fail(trouble);
+      const refused = qcow2Trouble(image, data, options);
+      if (refused !== null) throw fail(refused);
       made = createQcow2(image.target, options);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
@@ -257,6 +266,10 @@ function tooLarge(format: CreateFormat, prefix: string): QemuError {
 }
 
 /** Whole sectors, bytes. */
+function rounded(size: bigint): bigint {
+  return ((size + 511n) / 512n) * 512n;
+}
+
 function sectors(size: bigint): number {
-  return Number(((size + 511n) / 512n) * 512n);
+  return Number(rounded(size));
 }

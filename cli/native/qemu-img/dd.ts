@@ -62,7 +62,7 @@ function readOperand(operand: string, request: DdRequest): void {
 async function copy(chain: OpenedChain, request: DdRequest, target: string, output: string): Promise<void> {
   const { disk } = chain;
   const { block } = request;
-  if (target !== "raw" && target !== "qcow2") {
+  if (target !== "raw" && target !== "file" && target !== "qcow2") {
     try {
       createFormat(target);
     } catch (error) {

@@ -16,29 +16,24 @@ export interface OptionDef {
 
 /**
  * The text of all -o options put together. Throws QemuError for one that is empty or starts or ends with a comma
- * (a doubled comma stands for one, and ends no list).
+ * (a doubled comma stands for one, and may end a list).
  */
 export function joinOptions(before: string | null, more: string): string {
   const trailing = /,*$/.exec(more)![0].length;
-  if (more === "" || (more.startsWith(",") && !more.startsWith(",,")) || trailing % 2 === 1)
+  if (more === "" || more.startsWith(",") || trailing % 2 === 1)
     throw new QemuError(`Invalid option list: ${more}`);
   return before === null ? more : `${before},${more}`;
 }
 
 /** True where an option list asks for help: `help` or `?` as a word of its own. */
 export function wantsHelp(text: string): boolean {
-  return splitPairs(text).some((p) => (p.name === "help" || p.name === "?") && p.bare);
+  return splitPairs(text).some((p) => (p.name === "help" || p.name === "?") && p.bare && p.value === "on");
 }
 
 /**
- * Cuts `a=b,c=d` at its commas; `,,` in a value is one comma. A name alone stands for on, `noNAME` (not "node...") for
- * NAME off where `known` has NAME; `first` gives the first word without `=` that name.
+ * Cuts `a=b,c=d` at its commas; `,,` in a value is one comma. A name alone stands for on, `noNAME` for NAME off; `first` gives the first word without `=` that name.
  */
-export function splitPairs(
-  text: string,
-  known: (name: string) => boolean = () => false,
-  first?: string,
-): (Pair & { readonly bare: boolean })[] {
+export function splitPairs(text: string, first?: string): (Pair & { readonly bare: boolean })[] {
   const out: (Pair & { bare: boolean })[] = [];
   for (let at = 0; at < text.length; ) {
     const stop = /[=,]/.exec(text.slice(at));
@@ -64,7 +59,7 @@ export function splitPairs(
       continue;
     }
     let value = "on";
-    if (name.startsWith("no") && !known(name) && known(name.slice(2))) {
+    if (name.startsWith("no")) {
       name = name.slice(2);
       value = "off";
     }
@@ -90,7 +85,7 @@ export function parseOptionList(
 ): Map<string, OptionValue> {
   const byName = new Map(defs.map((d) => [d.name, d]));
   const values = new Map<string, OptionValue>();
-  for (const pair of splitPairs(text, (name) => byName.has(name))) {
+  for (const pair of splitPairs(text)) {
     const def = byName.get(pair.name);
     if (def === undefined) throw new QemuError(`${prefix}Invalid parameter '${pair.name}'`);
     values.set(def.name, checkedValue(def, pair.value, prefix));
@@ -120,7 +115,7 @@ function checkedValue(def: OptionDef, text: string, prefix: string): OptionValue
         throw new QemuError(`${prefix}Parameter '${name}' expects a number`);
       }
       if (value >= 1n << 64n)
-        throw new QemuError(`${prefix}Value '${text}' is out of range for parameter '${name}'`);
+        throw new QemuError(`${prefix}Value '${text}' is too large for parameter '${name}'`);
       // A sign counts as in C: the number wraps around.
       return { type, value: m[1] === "-" ? BigInt.asUintN(64, -value) : value, text };
     }

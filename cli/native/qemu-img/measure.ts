@@ -13,7 +13,15 @@ import type { Source } from "../../../src/io/source.ts";
 import { print } from "../../ui/out.ts";
 import { type SnapshotChoice, snapshotChoice } from "./convert-options.ts";
 import { askForHoles, openSnapshot } from "./convert-source.ts";
-import { type CreateValues, createFormat, readCreateOptions, sizeOf, textOf } from "./create-options.ts";
+import {
+  type CreateFormat,
+  type CreateValues,
+  createFormat,
+  readCreateOptions,
+  refuseKey,
+  sizeOf,
+  textOf,
+} from "./create-options.ts";
 import { errorText, QemuError } from "./errors.ts";
 import { qemuJson } from "./json.ts";
 import { joinOptions } from "./keyval.ts";
@@ -109,7 +117,9 @@ async function measure(
       if (!(error instanceof QemuError)) throw error;
       throw new QemuError(`${error.message}\nqemu-img: Invalid options for file format '${target}'`);
     }
-    const wanted = Math.ceil((size ?? Number(sizeOf(values) ?? 0n)) / 512) * 512;
+    if (format === "file") throw noMeasurement(format);
+    // 64 bits that wrap around, as in native.
+    const wanted = Number((BigInt.asUintN(64, BigInt(size ?? sizeOf(values) ?? 0n) + 511n) / 512n) * 512n);
     const disk = view ?? chain?.disk ?? null;
     if (format === "raw") {
       const bytes = disk?.size ?? wanted;
@@ -125,11 +135,14 @@ async function measure(
   }
 }
 
-function measuredFormat(name: string): "qcow2" | "raw" {
-  // Formats that can be made elsewhere but not measured say so.
-  if (["qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "parallels"].includes(name))
-    throw new QemuError(`Block driver '${name}' does not support size measurement`);
+function measuredFormat(name: string): CreateFormat {
+  // Formats that can be made but not measured say so, "file" when its options are read.
+  if (["qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "parallels"].includes(name)) throw noMeasurement(name);
   return createFormat(name);
+}
+
+function noMeasurement(driver: string): QemuError {
+  return new QemuError(`Block driver '${driver}' does not support size measurement`);
 }
 
 /** The image that the options describe, as far as its size depends on them. Checked in native's order. */
@@ -160,12 +173,7 @@ function shapeOf(values: CreateValues, size: number): Qcow2CreateOptions {
       "Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)",
     );
   checkCreateOptions({ ...shape, size: 0, extendedL2: false, preallocation: "off" });
-  if (textOf(values, "encrypt.format") === "luks")
-    fail(
-      values.has("encrypt.key-secret")
-        ? "encrypted images cannot be made by this tool"
-        : "Parameter 'encrypt.key-secret' is required for cipher",
-    );
+  if (textOf(values, "encrypt.format") === "luks") refuseKey(values, fail);
   if (l1Entries(shape) * 8 > LIMIT.l1) fail("The image size is too large (try using a larger cluster size)");
   return shape;
 }

@@ -77,7 +77,7 @@ class NamedError extends QemuError {}
 type Options = Map<string, Json>;
 
 function optionList(text: string): Options {
-  const pairs = splitPairs(text, undefined, "device");
+  const pairs = splitPairs(text, "device");
   const options: Options = new Map();
   for (const { name, value, bare } of pairs) {
     if (name === "id" && !/^[a-zA-Z][-._a-zA-Z0-9]*$/.test(value))
@@ -89,10 +89,10 @@ function optionList(text: string): Options {
       if (name !== "") options.set(name, value);
       continue;
     }
-    const off = name.startsWith("no") && !name.startsWith("node");
-    const plain = off ? name.slice(2) : name;
-    warn(`short-form boolean option '${name}' deprecated\nPlease use ${plain}=${off ? "off" : "on"} instead`);
-    options.set(plain, off ? "off" : "on");
+    warn(
+      `short-form boolean option '${value === "off" ? "no" : ""}${name}' deprecated\nPlease use ${name}=${value} instead`,
+    );
+    options.set(name, value);
   }
   return options;
 }

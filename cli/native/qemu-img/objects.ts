@@ -41,16 +41,18 @@ export function addObject(text: string, secrets: Map<string, string>): void {
 
 function listedValues(text: string): Map<string, string> {
   const values = new Map<string, string>();
-  const pairs = splitPairs(text, undefined, "qom-type");
+  const pairs = splitPairs(text, "qom-type");
   if (
     pairs.some(
-      (p) => (p.bare && (p.name === "help" || p.name === "?")) || (p.name === "qom-type" && isHelp(p.value)),
+      (p) =>
+        (p.bare && p.value === "on" && (p.name === "help" || p.name === "?")) ||
+        (p.name === "qom-type" && isHelp(p.value)),
     )
   )
     showObjectHelp(pairs.find((p) => p.name === "qom-type" && !isHelp(p.value))?.value);
   for (const { name, value, bare } of pairs) {
-    if (name === "") throw new QemuError("Invalid parameter ''");
-    if (bare) throw new QemuError(`Expected '=' after parameter '${name}'`);
+    if (name === "" && value !== "off") throw new QemuError("Invalid parameter ''");
+    if (bare) throw new QemuError(`Expected '=' after parameter '${value === "off" ? "no" : ""}${name}'`);
     values.set(name, value);
   }
   return values;

@@ -238,7 +238,10 @@ async function openLayer(named: NamedFile, request: LayerRequest): Promise<Layer
 }
 
 function checkFileOptions(file: FileSource, named: NamedFile): void {
-  if (named.format === "host_device" && !file.blockDevice)
+  const device = file.blockDevice || file.characterDevice;
+  if (named.format === "file" && device)
+    throw new QemuError(`'file' driver requires '${named.shown}' to be a regular file`);
+  if (named.format === "host_device" && !device)
     throw new QemuError(
       `'host_device' driver requires '${named.shown}' to be either a character or block device`,
     );
@@ -257,7 +260,7 @@ function checkFormatOptions(format: string, named: NamedFile, follow: boolean): 
 /** Opens a host file to read it; errors carry native's text, for what will be written with `write`. */
 export function openHostFile(path: string, label: string, write = false): FileSource {
   try {
-    return openFileSource(path, { label });
+    return openFileSource(path, { label, characterDevices: true });
   } catch (error) {
     if (error instanceof RefusedError && error.code === "EISDIR")
       throw new QemuError(

@@ -13,6 +13,8 @@ export interface FileSourceOptions {
   readonly label?: string;
   /** False refuses block devices (RefusedError "EDEVICE"). Default true. */
   readonly devices?: boolean;
+  /** True takes character devices too, as files of 0 bytes. */
+  readonly characterDevices?: boolean;
 }
 
 /** A regular file or block device. Everything answers synchronously. */
@@ -20,6 +22,7 @@ export interface FileSource extends Source {
   readonly path: string;
   readonly fd: number;
   readonly blockDevice: boolean;
+  readonly characterDevice: boolean;
   /** Identity of the file; `rdev` is meaningful for devices. */
   readonly stat: { readonly dev: bigint; readonly ino: bigint; readonly rdev: bigint };
   readonly plain: { readonly file: HostFile; readonly base: number };
@@ -47,10 +50,10 @@ export function openFileSource(path: string, options: FileSourceOptions = {}): F
   const label = options.label ?? path;
   let fd = -1;
   try {
-    refuseKind(fs.statSync(path), label, options.devices ?? true);
+    refuseKind(fs.statSync(path), label, options);
     fd = fs.openSync(path, fs.constants.O_RDONLY);
     const st = fs.fstatSync(fd, { bigint: true });
-    refuseKind(st, label, options.devices ?? true);
+    refuseKind(st, label, options);
     const size = st.isBlockDevice() ? deviceSize(fd, deviceId(st.rdev)) : Number(st.size);
     return new NodeFileSource(path, label, fd, st, size);
   } catch (error) {
@@ -66,10 +69,10 @@ interface Kind {
   isCharacterDevice(): boolean;
 }
 
-function refuseKind(st: Kind, label: string, devices: boolean): void {
-  if (st.isFile()) return;
+function refuseKind(st: Kind, label: string, options: FileSourceOptions): void {
+  if (st.isFile() || (options.characterDevices === true && st.isCharacterDevice())) return;
   if (st.isBlockDevice()) {
-    if (devices) return;
+    if (options.devices ?? true) return;
     throw new RefusedError("EDEVICE", `${label}: is a block device, which is not allowed here`);
   }
   if (st.isDirectory())
@@ -89,6 +92,7 @@ class NodeFileSource implements FileSource {
   readonly fd: number;
   readonly sectorSize?: number;
   readonly blockDevice: boolean;
+  readonly characterDevice: boolean;
   readonly stat: FileSource["stat"];
   readonly plain: FileSource["plain"];
   private open = true;
@@ -100,6 +104,7 @@ class NodeFileSource implements FileSource {
     this.fd = fd;
     this.size = size;
     this.blockDevice = st.isBlockDevice();
+    this.characterDevice = st.isCharacterDevice();
     this.stat = { dev: st.dev, ino: st.ino, rdev: st.rdev };
     if (this.blockDevice) this.sectorSize = deviceSectorSize(fd, deviceId(st.rdev));
     this.plain = { file: { path, fd }, base: 0 };
