@@ -262,8 +262,12 @@ export function checkWhole(b: Uint8Array, number: number): NtfsError | null {
   if (used > b.length)
     return bad(`${used} bytes in use`, `Record ${number} has corrupt in-use size (${used} > ${b.length})`);
   const { attributes, damage } = recordAttributes(b, number);
+  let last = 0;
   for (const a of attributes) {
     const type = a.type.toString(16);
+    if (a.type < last)
+      return bad(`attribute 0x${type} behind 0x${last.toString(16)}`, `Bad end of MFT record ${number}`);
+    last = a.type;
     const least = LEAST_VALUE.get(a.type);
     if (a.nonResident) {
       const pairs = u16le(b, a.at + ATTR.mappingPairs);
