@@ -6,13 +6,10 @@ import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { CaptureOptions, JobResult, Qcow2Options } from "./api.ts";
 import { convert } from "./convert.ts";
-import { layoutFor } from "./layouts.ts";
+import { layoutFor, metadataClusterSize } from "./layouts.ts";
 import type { Opened } from "./open.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { writeImage } from "./write.ts";
-
-const SMALL_CLUSTER = 4096;
-const LARGE_CLUSTER = 65536;
 
 async function whyNoVolume(opened: Opened): Promise<string> {
   if (opened.partition === null && opened.partitions.length > 0)
@@ -49,12 +46,11 @@ export function selectedSource(source: Source, volumeSize: number, selection: Se
   return new SelectedSource(source, selection.blocks, selection.blockSize, volumeSize);
 }
 
-/** Clusters of metadata are scattered blocks: a small cluster keeps the image as small as what it holds. */
-function qcow2Options(options: CaptureOptions, selection: Selection): Qcow2Options {
+function qcow2Options(options: CaptureOptions, selection: Selection, guestSize: number): Qcow2Options {
   const { qcow2 } = options;
   if (options.scope !== "metadata" || qcow2?.clusterSize !== undefined || qcow2?.layout === "e2image")
     return qcow2 ?? {};
-  return { ...qcow2, clusterSize: Math.max(SMALL_CLUSTER, Math.min(selection.blockSize, LARGE_CLUSTER)) };
+  return { ...qcow2, clusterSize: metadataClusterSize(selection.blockSize, guestSize) };
 }
 
 /**
@@ -81,7 +77,7 @@ async function captureInto(opened: Opened, target: Target, options: CaptureOptio
     options.format,
     volume.size,
     selection.blockSize,
-    qcow2Options(options, selection),
+    qcow2Options(options, selection, volume.size),
     selection,
   );
   const r = await writeImage(source, target, { ...options, layout });

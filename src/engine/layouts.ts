@@ -1,5 +1,6 @@
 import { ImprintError } from "../errors.ts";
 import type { ExactRules } from "../image/packer.ts";
+import { LIMIT } from "../image/qcow2/layout.ts";
 import type { OutputFormat, Qcow2Options } from "./api.ts";
 import type { LayoutSpec } from "./copy/spec.ts";
 
@@ -7,6 +8,19 @@ const KiB = 1024;
 
 /** What qemu-img convert stores by default: zeros are left out in runs of 4 KiB. */
 export const EXACT: ExactRules = { least: 8, alignment: 8 };
+
+const SMALL_CLUSTER = 4 * KiB;
+const LARGE_CLUSTER = 64 * KiB;
+
+/**
+ * Bytes a cluster of an image of metadata alone, which is scattered blocks of `blockSize` bytes: as small as they are, so
+ * that the image is as small as what it holds, and as large as it takes for the L1 table of a disk of `guestSize` bytes.
+ */
+export function metadataClusterSize(blockSize: number, guestSize: number): number {
+  let size = Math.max(SMALL_CLUSTER, Math.min(blockSize, LARGE_CLUSTER));
+  while (Math.ceil(guestSize / size / (size / 8)) * 8 > LIMIT.l1) size *= 2;
+  return size;
+}
 
 /**
  * The layout of an output. `guestSize` and `zeroUnit` in bytes; `zeroUnit` is the granularity at which a raw output

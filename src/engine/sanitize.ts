@@ -6,7 +6,7 @@ import { ExtVolume } from "../fs/ext/volume.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { JobResult, OutputOptions } from "./api.ts";
-import { layoutFor } from "./layouts.ts";
+import { layoutFor, metadataClusterSize } from "./layouts.ts";
 import type { Opened } from "./open.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { writeImage } from "./write.ts";
@@ -19,9 +19,6 @@ export type {
   SanitizeReport,
   WordKind,
 } from "../fs/ext/sanitize/report.ts";
-
-const SMALL_CLUSTER = 4096;
-const LARGE_CLUSTER = 65536;
 
 /** A sanitised volume, ready to be written and then searched. */
 export interface Sanitized {
@@ -121,7 +118,7 @@ async function captured(
     const { blockSize, marks, selected } = clean.selection;
     const { qcow2 } = options;
     const own = qcow2?.clusterSize !== undefined || qcow2?.layout === "e2image";
-    const clusterSize = Math.max(SMALL_CLUSTER, Math.min(blockSize, LARGE_CLUSTER));
+    const clusterSize = metadataClusterSize(blockSize, volume.size);
     const layout = layoutFor(
       options.format,
       volume.size,

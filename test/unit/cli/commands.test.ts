@@ -352,3 +352,25 @@ test("a source that is mounted read-write is captured and converted with a warni
   }
   t.is((await imprint(["info", device])).stderr, "");
 });
+
+test("metadata of a volume beyond 8 TiB goes into QCOW2 without asking for a cluster size", async (t) => {
+  const dir = scratch(t, "commands");
+  const at = (name: string) => join(dir, name);
+  const file = sparse(at("volume"), 12 * 1024 ** 4);
+  const features = ["-O", "bigalloc,^has_journal,^resize_inode", "-C", "1048576", "-N", "4096"];
+  await must("mke2fs", ["-q", "-F", "-t", "ext4", ...features, "-E", "nodiscard", file]);
+  t.is((await imprint(["capture", "--metadata", file, at("raw")])).code, 0);
+  for (const hide of [false, true]) {
+    const out = at(`out-${hide}.qcow2`);
+    const r = await imprint(["capture", hide ? "--sanitize" : "--metadata", file, out]);
+    t.is(r.code, 0, r.stderr);
+    const info = JSON.parse((await must("qemu-img", ["info", "--output=json", out])).stdout.toString()) as {
+      "cluster-size": number;
+      "virtual-size": number;
+    };
+    t.is(info["cluster-size"], 8192);
+    t.is(info["virtual-size"], 12 * 1024 ** 4);
+    await must("qemu-img", ["check", out]);
+    if (!hide) await must("qemu-img", ["compare", "-f", "qcow2", "-F", "raw", out, at("raw")]);
+  }
+});
