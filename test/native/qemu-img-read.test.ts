@@ -1,7 +1,7 @@
-import { copyFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { scratch } from "../support/host.ts";
+import { scratch, sh } from "../support/host.ts";
 import { must } from "../support/native.ts";
 import { type CorpusImage, qcow2Corpus } from "../support/qcow2-corpus.ts";
 import { difference, nativeSaid, ourSaid } from "../support/qemu-differential.ts";
@@ -58,6 +58,26 @@ test.serial("map: damaged tables end it as natively, with the place named", asyn
       mine.stderr,
       /^qemu-img: Could not read file metadata: qcow2 L2 entry at 0x[0-9a-f]+: zero cluster/,
     );
+  }
+});
+
+test.serial("map: what stands where it breaks off halfway", async (t) => {
+  const dir = scratch(t, "halfway");
+  await nativeSaid(["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "i.qcow2", "16M"], dir);
+  const image = join(dir, "i.qcow2");
+  sh("qemu-io", "-c", "write -q 0 8k", "-c", "write -q 4M 8k", "-c", "write -q 10M 8k", image);
+  const bytes = readFileSync(image);
+  // The last L2 table's place is not aligned.
+  bytes[Number(bytes.readBigUInt64BE(40)) + 5 * 8 + 6] |= 2;
+  writeFileSync(image, bytes);
+  for (const form of ["human", "json"]) {
+    const args = ["map", `--output=${form}`, "i.qcow2"];
+    const theirs = await nativeSaid(args, dir);
+    const mine = await ourSaid(args, dir);
+    t.is(theirs.code, 1);
+    t.is(mine.code, 1);
+    t.is(mine.stdout, theirs.stdout);
+    t.regex(mine.stdout, form === "json" ? /true, "offset": \d+\},\n$/ : /i\.qcow2\n$/);
   }
 });
 

@@ -52,6 +52,8 @@ interface Format {
   begin(): string;
   entry(e: MapEntry): string;
   end(): string;
+  /** What stands where the map breaks off. */
+  broken(): string;
 }
 
 async function printMap(
@@ -71,6 +73,7 @@ async function printMap(
       if (text.length >= FULL) flush();
     });
   } catch (error) {
+    text += format.broken();
     flush();
     if (error instanceof ImprintError)
       throw new QemuError(`Could not read file metadata: ${errorText(error)}`);
@@ -92,6 +95,10 @@ class HumanMap implements Format {
   }
 
   end(): string {
+    return "";
+  }
+
+  broken(): string {
     return "";
   }
 }
@@ -120,5 +127,10 @@ class JsonMap implements Format {
 
   end(): string {
     return "]\n";
+  }
+
+  /** As natively: an entry is ended once the next one is known. */
+  broken(): string {
+    return this.first ? "" : ",\n";
   }
 }

@@ -1,4 +1,5 @@
 import { putU32be, putU64be, u32be } from "../../../bytes/endian.ts";
+import { IoError } from "../../../errors.ts";
 import type { DurableFile } from "../../../io/durable.ts";
 import { HeaderState } from "../edit/header-rewrite.ts";
 import { H, INCOMPATIBLE } from "../layout.ts";
@@ -17,8 +18,8 @@ export interface RepairOptions extends CheckOptions {
 /**
  * Checks a QCOW2 image and repairs it in place, as `qemu-img check -r`: the result tells what was repaired, and what
  * is left. Every write makes the image better or leaves it as it was, whatever comes after it, and what others depend
- * on is flushed first. The dirty and corrupt marks go where nothing is left. Throws as `checkImage`, and IoError where the
- * host cannot write.
+ * on is flushed first. The dirty and corrupt marks go where nothing is left. Where the host has no room, the failure is ENOSPC. Throws as
+ * `checkImage`, and IoError where the host cannot write for other reasons.
  */
 export function repairImage(file: DurableFile, options: RepairOptions): CheckOutcome {
   const image = new CheckedImage(file);
@@ -46,8 +47,9 @@ export function repairImage(file: DurableFile, options: RepairOptions): CheckOut
       snapshotResult.corruptions = 0;
     }
   } catch (error) {
-    if (!(error instanceof CheckFailure)) throw error;
-    failure = error.code;
+    if (error instanceof CheckFailure) failure = error.code;
+    else if (error instanceof IoError && error.code === "ENOSPC") failure = error.code;
+    else throw error;
   }
   addResult(result, snapshotResult, false);
   if (failure === null && result.errors === 0 && result.corruptions === 0) clearMarks(file);

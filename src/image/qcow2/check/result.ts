@@ -48,7 +48,7 @@ export function addResult(sum: CheckResult, part: CheckResult, allocation: boole
 }
 
 /** Why a check could not be brought to its end: an error of the host or its name for what the image asks for. */
-export type FailureCode = "EIO" | "EINVAL" | "EFBIG" | "ENOMEM";
+export type FailureCode = "EIO" | "EINVAL" | "EFBIG" | "ENOMEM" | "ENOSPC";
 
 /** Ends a check; `result` has what was found until then. */
 export class CheckFailure extends Error {
