@@ -48,7 +48,7 @@ export function page(rows: readonly Row[], notes: readonly string[], rounds: num
     "# Bench results",
     "",
     "Written by `npm run bench`. Paired, alternating runs, one warm-up each, then the median of " +
-      `${rounds} (start-up rows: more) with the fastest and slowest beside it; inputs in the page cache, memory for the outputs used and freed once before each run, outputs ` +
+      `${rounds} (start-up rows: more) with the fastest and slowest beside it; inputs read before each run; no NODE_EXTRA_CA_CERTS, which costs each start of Node 33 ms here; outputs ` +
       "fresh files, no flush on either side. A factor above 1 means that ours is faster, against the fastest of the " +
       "peers in its row. Memory is the highest resident size of a process (VmHWM), from the warm-up run.",
     "",
