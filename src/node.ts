@@ -2,7 +2,6 @@
 import "./node/codecs.ts";
 
 export * from "./index.ts";
-export * from "./io/node/behind-target.ts";
 export * from "./io/node/durable-file.ts";
 export * from "./io/node/file-source.ts";
 export * from "./io/node/file-target.ts";

@@ -70,8 +70,7 @@ export async function openCloneOutput(path: string, needs: OutputNeeds): Promise
       return { target: m.openInPlaceTarget(path, { shrink: true, sync: true }), kind: "file" };
     }
     const target = m.createFileTarget(path, { mode: needs.image ? 0o666 : 0o600, sync: true });
-    if (needs.image) return { target: new m.BehindTarget(target), kind: "file" };
-    proveSize(path, target, needs.bytes);
+    if (!needs.image) proveSize(path, target, needs.bytes);
     return { target, kind: "file" };
   } catch (error) {
     if (error instanceof IoError || (error instanceof RefusedError && error.code === "EISDIR"))

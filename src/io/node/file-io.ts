@@ -69,26 +69,6 @@ export function writePiece(
   }
 }
 
-/** As `writeAt`, in a thread of Node's pool. The array must stay as it is until the promise settles. */
-export function writeLater(fd: number, bytes: Uint8Array, at: number, label: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const go = (done: number): void => {
-      if (done === bytes.length) {
-        resolve();
-        return;
-      }
-      fs.write(fd, bytes, done, Math.min(bytes.length - done, MOST_WRITTEN), at + done, (error, n) => {
-        if (error !== null && codeOf(error) !== "EINTR")
-          reject(hostError(error, label, "write error", at + done));
-        else if (error === null && n === 0)
-          reject(new IoError("EIO", `${label}: nothing written at byte ${at + done}`, at + done));
-        else go(done + (error === null ? n : 0));
-      });
-    };
-    go(0);
-  });
-}
-
 /** Writes zeros over [at, at + length). */
 export function writeZeros(fd: number, at: number, length: number, label: string): void {
   zeros ??= new Uint8Array(ZEROS);
