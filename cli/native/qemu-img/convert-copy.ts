@@ -9,6 +9,7 @@ import { AbortError, FormatError, IoError, ReadError } from "../../../src/errors
 import type { ExactRules } from "../../../src/image/packer.ts";
 import { Pace } from "../../../src/io/pace.ts";
 import type { ConvertSettings } from "./convert-options.ts";
+import { limitedSink } from "./convert-rate.ts";
 import type { ConvertInput } from "./convert-source.ts";
 import { errorText, QemuError, warn } from "./errors.ts";
 import type { QemuProgress } from "./progress.ts";
@@ -58,10 +59,13 @@ export async function copyInput(
     pace,
     onProgress: (done: number) => progress.update(done, total),
     ...readErrors(s),
-    ...limited(s, options.signal),
   };
+  const sink =
+    s.rate === 0
+      ? output.sink
+      : limitedSink(output.sink, s.rate, output.compression?.clusterSize ?? 0, options.signal);
   if (output.compression === null) {
-    await copyRequests({ ...job, rules, exact: s.offload ? null : exact, sink: output.sink });
+    await copyRequests({ ...job, rules, exact: s.offload ? null : exact, sink });
     return;
   }
   const { compressPool } = await import("../../../src/node/compress-pool.ts");
@@ -77,7 +81,7 @@ export async function copyInput(
       rules: { ...rules, buffer: cluster, cluster },
       keepZero: exact.least === 0,
       compressor,
-      sink: output.sink as CompressedSink,
+      sink: sink as CompressedSink,
     });
   } finally {
     await compressor.close();
@@ -100,29 +104,6 @@ function statusErrors(s: ConvertSettings): Pick<IterationRules, "onStatusError">
   return {
     onStatusError: (error, sector) => {
       if (!s.quiet) warn(`error while reading block status at offset ${sector * 512}: ${hostWords(error)}`);
-    },
-  };
-}
-
-/** Milliseconds between two looks at a signal while a limited copy waits. */
-const LOOK_EVERY = 100;
-
-/** -r: bytes a second. */
-function limited(s: ConvertSettings, signal: AbortSignal | undefined): Pick<RequestJob, "onBytes"> {
-  if (s.rate === 0) return {};
-  const start = performance.now();
-  let sent = 0;
-  const ahead = (): number => (sent / s.rate) * 1000 - (performance.now() - start);
-  const wait = async (): Promise<void> => {
-    for (let left = ahead(); left > 0; left = ahead()) {
-      if (signal?.aborted) throw new AbortError();
-      await new Promise((done) => setTimeout(done, Math.min(left, LOOK_EVERY)));
-    }
-  };
-  return {
-    onBytes: (bytes) => {
-      sent += bytes;
-      return ahead() > 5 ? wait() : undefined;
     },
   };
 }

@@ -91,8 +91,6 @@ export async function copyCompressed(job: CompressedJob): Promise<void> {
         if (at.length === perBatch || zeros.length >= 1024) send();
       }
     while (queue.length >= compressor.width) await store(queue.shift()!, job);
-    const slow = job.onBytes?.(bytes);
-    if (slow !== undefined) await slow;
     const wait = job.pace.step();
     if (wait !== undefined) await wait;
   }

@@ -31,8 +31,6 @@ export interface RequestJob {
   readonly onProgress: (done: number) => void;
   /** Unreadable sectors are told to this and taken for zeros. Absent: the error ends the job. */
   readonly onReadError?: (error: unknown, at: number) => void;
-  /** Waits so long after so many bytes were dealt with. */
-  readonly onBytes?: (bytes: number) => Promise<void> | undefined;
 }
 
 /**
@@ -82,8 +80,6 @@ export async function copyRequests(job: RequestJob): Promise<void> {
         }
         done += length;
         job.onProgress(done);
-        const slow = job.onBytes?.(length);
-        if (slow !== undefined) await slow;
       }
       const wait = job.pace.step();
       if (wait !== undefined) await wait;
