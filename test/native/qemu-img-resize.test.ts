@@ -1,7 +1,7 @@
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { inScratch, run } from "../support/native.ts";
+import { imprint, inScratch, run } from "../support/native.ts";
 import { QemuPair } from "../support/qemu-pair.ts";
 
 test("words, streams and exit codes", async (t) => {
@@ -114,5 +114,28 @@ test("data files and bytes behind an old end", async (t) => {
     await p.same(t, "resize", "a.qcow2", "200k");
     const read = await run("qemu-io", ["-c", "read -P 0 100k 100k", "a.qcow2"], { cwd: p.ours });
     t.notRegex(read.stdout.toString(), /verification failed/);
+  });
+});
+
+test("a disk that its bitmap could not follow is left alone", async (t) => {
+  await inScratch("resize-bitmap", async (dir) => {
+    const at = (name: string) => join(dir, name);
+    for (const args of [
+      ["create", "-q", "-f", "qcow2", at("f"), "1G"],
+      ["bitmap", "--add", at("f"), "x"],
+      ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", at("f"), at("top"), "1P"],
+    ])
+      t.is((await run("qemu-img", args)).code, 0);
+    const before = readFileSync(at("f"));
+    for (const args of [
+      ["resize", at("f"), "1P"],
+      ["amend", "-o", "size=1P", at("f")],
+      ["commit", at("top")],
+    ]) {
+      const r = await imprint(["qemu-img", ...args]);
+      t.is(r.code, 1);
+      t.regex(r.stderr.toString(), /Bitmap 'x' would be too large for 1125899906842624 bytes/);
+      t.deepEqual(readFileSync(at("f")), before, args[0]);
+    }
   });
 });

@@ -37,6 +37,15 @@ const RESERVED_FLAGS = 0xfffffffc;
 export const ALL_CLEAR = 0;
 export const ALL_SET = 1;
 
+/** Most bytes of one bitmap (qemu 7.2 opens no image with a larger one). */
+const MOST_BYTES = 0x20000000;
+
+/** Whether qemu would refuse a bitmap of a disk of `size` bytes for its length, in an image of such clusters. */
+export function bitmapTooLarge(size: number, granularityBits: number, clusterSize: number): boolean {
+  const bytes = bitmapBytes(size, granularityBits);
+  return bytes > MOST_BYTES || bytes > LIMIT.bitmapTable * clusterSize;
+}
+
 /** Bytes of a bitmap over `size` guest bytes. */
 export function bitmapBytes(size: number, granularityBits: number): number {
   return Math.ceil(Math.ceil(size / 2 ** granularityBits) / 8);

@@ -6,8 +6,8 @@ import {
   BITMAP_FLAGS,
   type BitmapEntry,
   BitmapError,
-  bitmapBytes,
   bitmapTableEntries,
+  bitmapTooLarge,
   parseBitmapDirectory,
   parseBitmapTable,
   readBitmapTable,
@@ -52,9 +52,6 @@ interface OpenBitmap {
   /** The table differs from what the directory names. */
   changed: boolean;
 }
-
-/** Most bytes of bits that a bitmap may have: what qemu accepts. */
-const MOST_BYTES = 0x20000000;
 
 /**
  * The bitmaps of an image that is being changed. Everything goes to new clusters; `store`, then the editor's `commit`, makes
@@ -112,8 +109,7 @@ export class BitmapEditor {
     if (header.size === 0) never("an image of 0 bytes has nothing to track");
     if (this.list.some((b) => b.entry.name === name)) fail(`Bitmap already exists: ${name}`);
     const granularityBits = Math.log2(granularity);
-    const bytes = bitmapBytes(header.size, granularityBits);
-    if (bytes > MOST_BYTES || bytes > LIMIT.bitmapTable * this.clusterSize)
+    if (bitmapTooLarge(header.size, granularityBits, this.clusterSize))
       never("Too much space will be occupied by the bitmap. Use larger granularity");
     if (nameBytes.length > LIMIT.bitmapName)
       never(`Name length exceeds maximum (${LIMIT.bitmapName} characters)`);

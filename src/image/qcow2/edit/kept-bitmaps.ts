@@ -9,6 +9,7 @@ import {
   type BitmapEntry,
   bitmapBytes,
   bitmapTableEntries,
+  bitmapTooLarge,
   parseBitmapDirectory,
   parseBitmapTable,
   serializeBitmapDirectory,
@@ -32,14 +33,23 @@ export function bitmapsToKeep(editor: ImageEditor): KeptBitmaps | null {
   return { list: readDirectory(editor), offset, size, dirty: new BlockSet(2 ** 44) };
 }
 
-/** Throws ImprintError "EINVAL" in qemu's words where a bitmap cannot follow a change of the disk's size. */
-export function demandUsable(kept: KeptBitmaps | null): void {
-  for (const b of kept?.list ?? [])
+/**
+ * Throws ImprintError "EINVAL" where a bitmap cannot follow a change of the disk's size to `size` bytes: in qemu's words where
+ * its contents are lost, in ours where it would be too long (qemu loses all bitmaps then).
+ */
+export function demandUsable(editor: ImageEditor, kept: KeptBitmaps | null, size: number): void {
+  for (const b of kept?.list ?? []) {
+    if (size > editor.size && bitmapTooLarge(size, b.granularityBits, editor.clusterSize))
+      throw new ImprintError(
+        "EINVAL",
+        `Bitmap '${b.name}' would be too large for ${size} bytes; remove it, or make one of larger granularity`,
+      );
     if (inUse(b))
       throw new ImprintError(
         "EINVAL",
         `Bitmap '${b.name}' is inconsistent and cannot be used\nTry block-dirty-bitmap-remove to delete this bitmap from disk`,
       );
+  }
 }
 
 function inUse(b: BitmapEntry): boolean {

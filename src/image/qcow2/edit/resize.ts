@@ -39,7 +39,7 @@ export async function resizeImage(
   if (size % 512 !== 0) throw new ResizeError("The new size must be a multiple of 512");
   if (header.snapshots > 0 && header.version < 3)
     throw new ResizeError("Can't resize a v2 image which has snapshots", "ENOTSUP");
-  demandUsable(editor.keepBitmaps());
+  demandUsable(editor, editor.keepBitmaps(), size);
   const end = Math.ceil(editor.file.size / editor.clusterSize) * editor.clusterSize;
   if (size < old) shrink(editor, size);
   else await grow(editor, size, old, options);
