@@ -3,7 +3,7 @@ import * as dispatch from "./dispatch.ts";
 import { report } from "./ui/errors.ts";
 
 /** Milliseconds of a command from which V8 may be compiling in its threads. */
-const BUSY_FROM = 15;
+const BUSY_FROM = 40;
 const began = performance.now();
 
 /** Runs a command line with the compile cache on where this Node has one, and ends with its exit code. */
