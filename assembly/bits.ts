@@ -62,7 +62,9 @@ function skip(p: usize, end: usize, same: i64): usize {
   return p;
 }
 
-/** Runs of set bits in [from, to) as pairs (first, count) in the out area, at most `most`; returns the number of pairs. */
+/**
+ * Runs of set bits in [from, to) as pairs (first, count) in the out area, at most `most`; returns the number of pairs.
+ */
 export function setRuns(at: usize, from: u32, to: u32, most: u32): u32 {
   const room: u32 = (OUT_BYTES >> 3) as u32;
   if (most > room) most = room;

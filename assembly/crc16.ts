@@ -1,4 +1,5 @@
-// CRC-16, reflected polynomial 0xA001, without inversion. Table k holds the remainder of a byte that k more bytes follow.
+// CRC-16, reflected polynomial 0xA001, without inversion. Table k holds the remainder of a byte
+// that k more bytes follow.
 import { CRC16_TABLES } from "./arena";
 
 const POLYNOMIAL: u32 = 0xa001;

@@ -1,5 +1,5 @@
-// NTFS update sequences: the last two bytes of every 512-byte stride of a record hold a sequence number, and an array in
-// the record's head holds the bytes that belong there.
+// NTFS update sequences: the last two bytes of every 512-byte stride of a record hold a sequence number, and an array
+// in the record's head holds the bytes that belong there.
 
 const STRIDE: usize = 512;
 
@@ -19,7 +19,8 @@ function arrayOf(p: usize, size: usize): usize {
 
 /**
  * Removes the fixups of `count` records of `size` bytes (a multiple of 512) at `at`; one byte of state a record goes to
- * `states`: 0, 1 without the magic, 2 torn, 4 with an impossible array. Returns how many are not 0; they stay as they are.
+ * `states`: 0, 1 without the magic, 2 torn, 4 with an impossible array. Returns how many are not 0;
+ * they stay as they are.
  */
 export function ntfsUnfix(at: usize, size: usize, count: u32, magic: u32, states: usize): u32 {
   let bad: u32 = 0;
@@ -54,7 +55,8 @@ export function ntfsUnfix(at: usize, size: usize, count: u32, magic: u32, states
 
 /**
  * Applies the fixups of `count` records of `size` bytes at `at`, each with its sequence number counted up by one (0 and
- * 0xffff are left out). Records without the magic or without room for an array are left alone. Returns how many were done.
+ * 0xffff are left out). Records without the magic or without room for an array are left alone.
+ * Returns how many were done.
  */
 export function ntfsFix(at: usize, size: usize, count: u32, magic: u32): u32 {
   let done: u32 = 0;

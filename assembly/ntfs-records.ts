@@ -1,5 +1,5 @@
-// Which FILE records of an NTFS master file table own which clusters. Base records whose attributes are all in the record and
-// as they should be are answered right here as runs of clusters; anything else is named for a visit.
+// Which FILE records of an NTFS master file table own which clusters. Base records whose attributes are all in the
+// record and as they should be are answered right here as runs of clusters; anything else is named for a visit.
 
 const KIND_VISIT: u32 = 0xffff;
 /** A record whose fixups could not be removed. */
@@ -19,11 +19,11 @@ function field(p: usize, bytes: u32): i64 {
 }
 
 /**
- * Walks `count` records of `recordSize` bytes at `at`, fixups removed, whose state in `states` is 0; the first `apart` of them
- * are named for a visit, whatever they hold. Writes triples (LCN low, LCN high | kind << 16, length), kind being the
- * attribute's type / 16 plus 0x1000 where it has a name, or (index of the record, visit << 16, 0), to `into`;
- * neighbours of one kind are merged. A record writes recordSize / 3 triples at most. Clusters of `clusterSize` bytes count as valid below `limit`.
- * Eight bytes after the last record must be readable. Returns the number of triples.
+ * Walks `count` records of `recordSize` bytes at `at`, fixups removed, whose state in `states` is 0; the first `apart`
+ * of them are named for a visit, whatever they hold. Writes triples (LCN low, LCN high | kind << 16, length), kind
+ * being the attribute's type / 16 plus 0x1000 where it has a name, or (index of the record, visit << 16, 0), to `into`;
+ * neighbours of one kind are merged. A record writes recordSize / 3 triples at most. Clusters of `clusterSize` bytes
+ * count as valid below `limit`. Eight bytes after the last record must be readable. Returns the number of triples.
  */
 export function ntfsRecords(
   at: usize,

@@ -1,5 +1,5 @@
-// Takes what is private out of NTFS FILE records and index blocks, in place: contents of small files, what deleted files left,
-// and times.
+// Takes what is private out of NTFS FILE records and index blocks, in place: contents of small files, what
+// deleted files left, and times.
 import { ntfsFix, ntfsUnfix } from "./fixup";
 
 const FILE: u32 = 0x454c4946;
@@ -102,7 +102,9 @@ function wipeTimes(p: usize): void {
   store<u64>(p, EPOCH, 24);
 }
 
-/** Times in the entries of a file-name index whose header is at `header`, nothing from `limit` on. Returns their bytes. */
+/**
+ * Times in the entries of a file-name index whose header is at `header`, nothing from `limit` on. Returns their bytes.
+ */
 function wipeNames(header: usize, limit: usize): u32 {
   let n: u32 = 0;
   const first: u32 = load<u32>(header);
@@ -138,8 +140,8 @@ function wipeQuotas(header: usize, limit: usize): u32 {
 }
 
 /**
- * One record without fixups. Where the chain of attributes of a user's record breaks, the rest of it is zeroed, as nobody can say
- * what it is.
+ * One record without fixups. Where the chain of attributes of a user's record breaks, the rest of it is zeroed, as
+ * nobody can say what it is.
  */
 function wipeRecord(p: usize, size: u32, user: bool, flags: u32, counters: usize): void {
   const used: u32 = min(load<u32>(p, 24), size);
@@ -192,8 +194,9 @@ function wipeRecord(p: usize, size: u32, user: bool, flags: u32, counters: usize
 }
 
 /**
- * Wipes `count` records of `recordSize` bytes at `at`, as stored (with fixups), the first of them numbered `first`. Of users'
- * records that are torn, or marked so, only the head stays; what is no record at all is zeroed where it should be a user's.
+ * Wipes `count` records of `recordSize` bytes at `at`, as stored (with fixups), the first of them numbered
+ * `first`. Of users' records that are torn, or marked so, only the head stays; what is no record at all is zeroed
+ * where it should be a user's.
  */
 export function ntfsWipeRecords(
   at: usize,
@@ -220,8 +223,9 @@ export function ntfsWipeRecords(
 }
 
 /**
- * Wipes the times in `count` blocks of `blockSize` bytes of a file-name index at `at`, as stored. The index's bitmap of `bits` bits
- * lies at `bitmap`; the first block has number `bit`. With `listedOnly`, blocks whose bit is not set stay as they are.
+ * Wipes the times in `count` blocks of `blockSize` bytes of a file-name index at `at`, as stored. The index's
+ * bitmap of `bits` bits lies at `bitmap`; the first block has number `bit`. With `listedOnly`, blocks whose bit is
+ * not set stay as they are.
  */
 export function ntfsWipeIndex(
   at: usize,
@@ -251,9 +255,10 @@ export function ntfsWipeIndex(
 }
 
 /**
- * Names, among `count` records of `recordSize` bytes at `at`, fixups removed, whose state is 0, the base records in use that may
- * own metadata outside of their record: with an attribute list, with a non-resident attribute that is no $DATA, and those
- * whose attributes are not as they should be; of the first `apart` all. Writes their indexes (u32) to `into`; returns how many.
+ * Names, among `count` records of `recordSize` bytes at `at`, fixups removed, whose state is 0, the base records in use
+ * that may own metadata outside of their record: with an attribute list, with a non-resident attribute that is no
+ * $DATA, and those whose attributes are not as they should be; of the first `apart` all. Writes their indexes (u32) to
+ * `into`; returns how many.
  */
 export function ntfsOwners(
   at: usize,

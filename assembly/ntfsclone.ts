@@ -33,9 +33,9 @@ const BAD_GAP: f64 = 5;
 const BEHIND_DEVICE: f64 = 6;
 
 /**
- * Reads commands in `length` bytes at `at`. With `pack`, clusters have to be whole in the buffer and are moved together to
- * its start; else they are skipped. Runs of clusters go to the out area as triples of f64: first cluster, byte of the
- * buffer (of its packed data, or of its command), number of clusters. Returns the number of runs.
+ * Reads commands in `length` bytes at `at`. With `pack`, clusters have to be whole in the buffer and are moved together
+ * to its start; else they are skipped. Runs of clusters go to the out area as triples of f64: first cluster, byte of
+ * the buffer (of its packed data, or of its command), number of clusters. Returns the number of runs.
  */
 export function readCommands(at: usize, length: usize, clusterSize: u32, pack: bool, state: usize): u32 {
   const most: u32 = (OUT_BYTES / 24) as u32;
@@ -121,9 +121,9 @@ function close(run: u32, first: i64, from: usize, position: i64): void {
 }
 
 /**
- * Writes the commands of `runs` runs to `to`: pairs of f64 at `table`, the gap before the run (0: none) and its clusters.
- * Their data lies together at `from`, which is at least as many bytes behind `to` as the commands take; the very last
- * cluster has `lastBytes`. Returns the bytes written.
+ * Writes the commands of `runs` runs to `to`: pairs of f64 at `table`, the gap before the run (0: none) and its
+ * clusters. Their data lies together at `from`, which is at least as many bytes behind `to` as the commands take; the
+ * very last cluster has `lastBytes`. Returns the bytes written.
  */
 export function writeCommands(
   to: usize,
@@ -153,7 +153,10 @@ export function writeCommands(
   return (to - start) as u32;
 }
 
-/** Copies `count` pieces of `size` bytes, one behind the other at `from` with a command byte after each, together to `to`. */
+/**
+ * Copies `count` pieces of `size` bytes, one behind the other at `from` with a command byte after
+ * each, together to `to`.
+ */
 export function dropCommands(to: usize, from: usize, size: u32, count: u32): void {
   for (; count > 0; count--) {
     memory.copy(to, from, size);

@@ -1,6 +1,7 @@
 // Reference counting of QCOW2 clusters: L2 tables are walked, counters bumped, stored refcounts compared with them.
 //
-// The walk's numbers live in a block of f64 (offsets and counts below 2^53), see Walk in src/image/qcow2/check/counters.ts:
+// The walk's numbers live in a block of f64 (offsets and counts below 2^53), see Walk in
+// src/image/qcow2/check/counters.ts:
 //   0 first cluster of the counters, 1 number of counters, 2 size of the file in bytes,
 //   3 offset that would follow the last cluster seen (0: none), 4 allocated, 5 fragmented, 6 compressed clusters,
 //   7 clusters of the image, 8 set where a count went above 1 or a data cluster lacks COPIED (of the active tables).

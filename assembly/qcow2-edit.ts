@@ -18,11 +18,11 @@ const RUN: usize = 16;
 const MOST: u32 = ((OUT_BYTES - 16) / 16) as u32;
 
 /**
- * Host clusters that entries [from, entries) of the L2 table at `table` refer to. The list: number of runs as u32, from byte 16
- * on the runs, each four u32: first cluster (low, high), clusters, 4 * entry + kind. Plain entries that follow each other in the
- * file with the same flag are one run; a compressed entry is one of its own. Entries without a cluster are left out, but
- * where they have the COPIED flag they are runs of cluster 0. Stops before an entry whose offset is not aligned or 2^53 and
- * more, or where the list is full; returns where.
+ * Host clusters that entries [from, entries) of the L2 table at `table` refer to. The list: number of runs as u32, from
+ * byte 16 on the runs, each four u32: first cluster (low, high), clusters, 4 * entry + kind. Plain entries that follow
+ * each other in the file with the same flag are one run; a compressed entry is one of its own. Entries without a
+ * cluster are left out, but where they have the COPIED flag they are runs of cluster 0. Stops before an entry whose
+ * offset is not aligned or 2^53 and more, or where the list is full; returns where.
  */
 export function l2Runs(table: usize, from: u32, entries: u32, clusterBits: u32, extended: u32): u32 {
   const step: usize = extended != 0 ? 16 : 8;
@@ -108,8 +108,8 @@ export function clearCopied(table: usize, entries: u32, extended: u32): u32 {
 }
 
 /**
- * Adds `delta` (1 or -1) to `count` refcounts of 2^order bits from entry `first` of a block. Stops before one that is 0, or that is
- * `most` where one is to be added; returns how many were done.
+ * Adds `delta` (1 or -1) to `count` refcounts of 2^order bits from entry `first` of a block. Stops before one that is
+ * 0, or that is `most` where one is to be added; returns how many were done.
  */
 export function addRefcounts(block: usize, first: u32, count: u32, order: u32, delta: i32, most: f64): u32 {
   const highest = most as u64;
@@ -134,7 +134,9 @@ export function addRefcounts(block: usize, first: u32, count: u32, order: u32, d
   return i;
 }
 
-/** First index in [from, to) of a block's refcounts that is `value` (`equal` 1) or is not (0); `to` where there is none. */
+/**
+ * First index in [from, to) of a block's refcounts that is `value` (`equal` 1) or is not (0); `to` where there is none.
+ */
 export function nextRefcount(block: usize, from: u32, to: u32, order: u32, value: u32, equal: u32): u32 {
   const wanted = equal != 0;
   let i = from;
@@ -143,8 +145,8 @@ export function nextRefcount(block: usize, from: u32, to: u32, order: u32, value
 }
 
 /**
- * How many of `count` entries at `at`, pairs of u32 with the high one first, go on with (high, low): each `step` more than the one
- * before, the first being (high, low) itself.
+ * How many of `count` entries at `at`, pairs of u32 with the high one first, go on with (high, low): each `step` more
+ * than the one before, the first being (high, low) itself.
  */
 export function countProgression(at: usize, count: u32, high: u32, low: u32, step: u32): u32 {
   let next = ((high as u64) << 32) | (low as u64);

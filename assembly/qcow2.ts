@@ -38,8 +38,8 @@ export function turnWords(at: usize, count: u32): void {
 }
 
 /**
- * Sets `count` refcounts of 2^order bits from entry `first` of the block at `at`. Entries narrower than a byte fill it from its
- * low bits up; wider ones are big-endian.
+ * Sets `count` refcounts of 2^order bits from entry `first` of the block at `at`. Entries narrower than a byte fill it
+ * from its low bits up; wider ones are big-endian.
  */
 export function fillRefcounts(at: usize, first: u32, count: u32, order: u32, value: f64): void {
   if (count == 0) return;

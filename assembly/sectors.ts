@@ -32,8 +32,8 @@ function stretch(at: usize, sectors: u32, sector: u32, alignment: u32): bool {
 /**
  * Sectors worth storing among `sectors` sectors of 512 bytes at `at`, which begin at sector `sector` of a disk (modulo
  * 2^32 is enough): pairs (first, count) in the out area; returns the number of pairs. Zeros are left out where at least
- * `least` sectors in a row are zero; pieces begin and end at multiples of `alignment` (a power of two). The rule is that
- * of qemu-img convert 7.2, found by observing it.
+ * `least` sectors in a row are zero; pieces begin and end at multiples of `alignment` (a power of two). The rule is
+ * that of qemu-img convert 7.2, found by observing it.
  */
 export function storedSectors(at: usize, sectors: u32, sector: u32, least: u32, alignment: u32): u32 {
   const most: u32 = (OUT_BYTES >> 3) as u32;

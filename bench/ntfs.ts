@@ -3,7 +3,9 @@ import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:f
 import { type Bench, imprint, type Job, MIB, same } from "./suite.ts";
 import { sh, workspace } from "./volumes.ts";
 
-/** An NTFS volume with `used` MiB of files of many sizes, some deleted in between. Built once; needs ntfs-3g and FUSE. */
+/**
+ * An NTFS volume with `used` MiB of files of many sizes, some deleted in between. Built once; needs ntfs-3g and FUSE.
+ */
 function ntfsVolume(used: number): string {
   const image = `${workspace}/ntfs-${used}.img`;
   if (existsSync(image)) return image;
@@ -33,8 +35,8 @@ mv ${image}.new ${image}`;
 }
 
 /**
- * An NTFS volume of `count` small files in folders of a thousand: resident ones, a tenth with clusters of their own, long
- * names. Built once; needs ntfs-3g and FUSE.
+ * An NTFS volume of `count` small files in folders of a thousand: resident ones, a tenth with clusters of their own,
+ * long names. Built once; needs ntfs-3g and FUSE.
  */
 function ntfsFiles(count: number): string {
   const image = `${workspace}/ntfs-files-${count}.img`;

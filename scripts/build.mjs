@@ -177,8 +177,8 @@ function namesOf(builtin) {
 }
 
 /**
- * Runs the commands once on small volumes, so that their compiled code is kept (see cached-require.cjs). The NTFS one was made
- * by mkntfs and ntfs-3g; most of its $UpCase, which nothing here looks at, is zeroed to keep it short.
+ * Runs the commands once on small volumes, so that their compiled code is kept (see cached-require.cjs). The NTFS one
+ * was made by mkntfs and ntfs-3g; most of its $UpCase, which nothing here looks at, is zeroed to keep it short.
  */
 function keepCompiledCode() {
   const scratch = mkdtempSync(join(tmpdir(), "imprint-build-"));

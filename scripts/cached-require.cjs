@@ -1,6 +1,6 @@
-// Put in front of dist/cli/main.js by the build. Node 20 compiles every file anew at each start (Node 22 keeps a cache of
-// its own): the build keeps the compiled code of the commands beside them. It is used only by the very V8 that wrote it,
-// and V8 itself refuses it where the file has changed.
+// Put in front of dist/cli/main.js by the build. Node 20 compiles every file anew at each start (Node 22 keeps a cache
+// of its own): the build keeps the compiled code of the commands beside them. It is used only by the very V8 that wrote
+// it, and V8 itself refuses it where the file has changed.
 // biome-ignore lint/suspicious/noGlobalAssign: require is a parameter of the CommonJS module this is put into
 require = ((plain) =>
   function cached(name) {

@@ -1,5 +1,5 @@
-// Turns every TypeScript module of src, cli, test and bench into a JavaScript module under build/, one to one and without
-// type checking (that is `npm run types`). Only what changed is written, whole files at a time.
+// Turns every TypeScript module of src, cli, test and bench into a JavaScript module under build/, one to one and
+// without type checking (that is `npm run types`). Only what changed is written, whole files at a time.
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import ts from "typescript";

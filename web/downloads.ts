@@ -47,7 +47,9 @@ export async function dropDownload(id: string): Promise<void> {
   }
 }
 
-/** Removes the empty file that choosing a place made, after a job that wrote nothing; one with content is left alone. */
+/**
+ * Removes the empty file that choosing a place made, after a job that wrote nothing; one with content is left alone.
+ */
 export async function dropEmpty(handle: FileSystemFileHandle): Promise<void> {
   const file = await handle.getFile().catch(() => null);
   if (file?.size === 0) await (handle as { remove?(): Promise<void> }).remove?.().catch(() => {});

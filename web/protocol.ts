@@ -16,8 +16,8 @@ export interface JobRequest {
 }
 
 /**
- * Where the output goes. "download": the browser's private file system under the name `id`, or a Blob where that is null
- * or there is no room.
+ * Where the output goes. "download": the browser's private file system under the name `id`, or a Blob where that is
+ * null or there is no room.
  */
 export type Sink =
   | { readonly kind: "file"; readonly handle: FileSystemFileHandle }

@@ -58,8 +58,8 @@ async function noticedGate(): Promise<Gate> {
 }
 
 /**
- * Opens what a command reads, down to the filesystem. "-" is standard input: used in place where it is a file or device,
- * else kept in a temporary file that goes away when the process ends.
+ * Opens what a command reads, down to the filesystem. "-" is standard input: used in place where it is a file or
+ * device, else kept in a temporary file that goes away when the process ends.
  */
 export async function openInput(name: string, options: InputOptions): Promise<Opened> {
   const { openImage } = await import("../../src/engine/open.ts");

@@ -283,7 +283,8 @@ export class BlockSet {
         this.pages.set(index, packed);
       }
     }
-    // Pages too dense to pack stay live: the next attempt waits for as many new ones again, so that packing stays cheap.
+    // Pages too dense to pack stay live: the next attempt waits for as many new ones again, so that
+    // packing stays cheap.
     this.packAt = Math.max(this.livePages, this.live + Math.max(this.livePages >>> 1, 1));
   }
 }

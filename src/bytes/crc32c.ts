@@ -1,6 +1,6 @@
 /**
- * CRC-32C (Castagnoli, reflected, no final inversion) continued from `crc`, a bit at a time: for a single small structure
- * whose reader should not have to start the kernels, which do the same at full speed.
+ * CRC-32C (Castagnoli, reflected, no final inversion) continued from `crc`, a bit at a time: for a single small
+ * structure whose reader should not have to start the kernels, which do the same at full speed.
  */
 export function crc32c(crc: number, bytes: Uint8Array): number {
   for (let i = 0; i < bytes.length; i++) {

@@ -102,8 +102,8 @@ export const portableCodecs: Codecs = {
 };
 
 /**
- * Compresses `input` as one Zstandard frame that states its size. Throws FormatError where the codec's fixed memory does
- * not do for it.
+ * Compresses `input` as one Zstandard frame that states its size. Throws FormatError where the codec's fixed
+ * memory does not do for it.
  */
 export async function zstdCompressor(level: number): Promise<(input: Uint8Array) => Uint8Array> {
   const codec = zstd ?? (await loadZstd());

@@ -21,8 +21,8 @@ export interface BlockCopy {
 }
 
 /**
- * Copies a range of a disk to the start of a raw target. What is known to be zero is left out of a fresh target. The caller
- * commits. Throws RequestError for what cannot be read or written.
+ * Copies a range of a disk to the start of a raw target. What is known to be zero is left out of a fresh target. The
+ * caller commits. Throws RequestError for what cannot be read or written.
  */
 export async function copyBlocks(copy: BlockCopy): Promise<void> {
   const { disk, target, from, to } = copy;
@@ -56,8 +56,9 @@ async function copyRun(
 }
 
 /**
- * Copies a range of a disk into a new QCOW2 image, all of it stored, with the bytes of a tool that writes `block` bytes at a
- * time and qemu's defaults. Returns the size of the image file, in bytes; the caller commits. Throws as `copyBlocks`.
+ * Copies a range of a disk into a new QCOW2 image, all of it stored, with the bytes of a tool that writes
+ * `block` bytes at a time and qemu's defaults. Returns the size of the image file, in bytes; the caller
+ * commits. Throws as `copyBlocks`.
  */
 export async function copyBlocksToQcow2(copy: BlockCopy, block: number): Promise<number> {
   const { disk, target, from, to } = copy;

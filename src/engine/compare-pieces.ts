@@ -3,7 +3,9 @@ import { ImprintError } from "../errors.ts";
 import type { Pace } from "../io/pace.ts";
 import type { Source } from "../io/source.ts";
 
-/** Bytes of one piece at most, and of one read where threads are not at work: qemu-img's (its errors name the piece). */
+/**
+ * Bytes of one piece at most, and of one read where threads are not at work: qemu-img's (its errors name the piece).
+ */
 export const PIECE = 2 * 1024 * 1024;
 /** Pieces in one list at most, and bytes after which a list ends. */
 const PIECES = 32768;
@@ -36,8 +38,9 @@ export interface BulkComparer {
   /** Plain bytes in a list from which it is worth its start. */
   readonly worthFrom: number;
   /**
-   * Marks pieces whose sides it found to hold the same bytes. It may leave out any: those that differ or cannot be read, and
-   * those behind them. `onSame` is told how many pieces from the first are known to be the same; what it throws ends the work.
+   * Marks pieces whose sides it found to hold the same bytes. It may leave out any: those that differ or cannot
+   * be read, and those behind them. `onSame` is told how many pieces from the first are known to be the same;
+   * what it throws ends the work.
    */
   run(pieces: Pieces, onSame: (count: number) => void): Promise<void>;
   /** Lets helpers go. */
@@ -123,8 +126,8 @@ export class ComparePlan {
   }
 
   /**
-   * Lists the next pieces; false when nothing is left. A map that cannot be read ends the list before it, and throws when
-   * nothing comes before it.
+   * Lists the next pieces; false when nothing is left. A map that cannot be read ends the list before it, and throws
+   * when nothing comes before it.
    */
   async fill(p: Pieces, pace: Pace): Promise<boolean> {
     p.count = 0;

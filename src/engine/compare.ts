@@ -15,7 +15,9 @@ export interface Comparison {
   readonly sizeDiffers: boolean;
 }
 
-/** Fills the front of a slot with bytes [at, at + length) of a source, zeros past its end. A promise where it is one. */
+/**
+ * Fills the front of a slot with bytes [at, at + length) of a source, zeros past its end. A promise where it is one.
+ */
 function readSide(source: Source, slot: Slot, at: number, length: number): Promise<void> | null {
   const want = Math.max(0, Math.min(length, source.size - at));
   slot.bytes.fill(0, want, length);
@@ -40,8 +42,8 @@ export interface CompareOptions extends JobOptions {
 
 /**
  * Compares the content of two sources, skipping what both know to be zero. A shorter source counts as zeros. The host's
- * comparer, where there is one, goes ahead over large stretches of plain bytes; what it does not find the same is compared
- * here, where differences are placed and errors have their names.
+ * comparer, where there is one, goes ahead over large stretches of plain bytes; what it does not find the same is
+ * compared here, where differences are placed and errors have their names.
  */
 export async function compare(a: Source, b: Source, options: CompareOptions = {}): Promise<Comparison> {
   const size = Math.min(Math.max(a.size, b.size), options.length ?? Number.POSITIVE_INFINITY);

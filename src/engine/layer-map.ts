@@ -38,8 +38,8 @@ export interface MapEntry {
 
 /**
  * Walks the allocation of a chain of layers, top first, from byte `from` to byte `to` as qemu-img 7.2 does, and calls
- * `visit` with each run; neighbours that say the same are one. The entry is reused: copy what is to be kept. Where a layer
- * is damaged its error is thrown after the runs before the last one.
+ * `visit` with each run; neighbours that say the same are one. The entry is reused: copy what is to be kept. Where a
+ * layer is damaged its error is thrown after the runs before the last one.
  */
 export async function walkLayers(
   layers: readonly MapLayer[],

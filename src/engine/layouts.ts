@@ -13,8 +13,9 @@ const SMALL_CLUSTER = 4 * KiB;
 const LARGE_CLUSTER = 64 * KiB;
 
 /**
- * Bytes a cluster of an image of metadata alone, which is scattered blocks of `blockSize` bytes: as small as they are, so
- * that the image is as small as what it holds, and as large as it takes for the L1 table of a disk of `guestSize` bytes.
+ * Bytes a cluster of an image of metadata alone, which is scattered blocks of `blockSize` bytes: as small as
+ * they are, so that the image is as small as what it holds, and as large as it takes for the L1 table of a
+ * disk of `guestSize` bytes.
  */
 export function metadataClusterSize(blockSize: number, guestSize: number): number {
   let size = Math.max(SMALL_CLUSTER, Math.min(blockSize, LARGE_CLUSTER));

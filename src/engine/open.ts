@@ -14,7 +14,9 @@ import { slice } from "../io/slice.ts";
 import { readZeroFilled, type Source } from "../io/source.ts";
 import type { OpenOptions, PartitionEntry } from "./api.ts";
 
-/** Image formats, most specific first; raw takes whatever nothing else knows. A new format is a folder and a line here. */
+/**
+ * Image formats, most specific first; raw takes whatever nothing else knows. A new format is a folder and a line here.
+ */
 export const imageFormats: readonly ImageFormat[] = [qcow2Format, e2imageFormat, ntfscloneFormat, rawFormat];
 
 /** A filesystem the engine can read. A new one is a folder and a line in `filesystems`. */
@@ -86,8 +88,8 @@ export async function openVolume(source: Source): Promise<Volume | null> {
 
 /**
  * Opens a source down to the filesystem. A whole-disk filesystem wins over a partition table; of a partitioned disk the
- * asked-for partition is taken, or the only one that holds a known filesystem. Throws ImprintError("EPARTITION") where the
- * asked-for partition is not there.
+ * asked-for partition is taken, or the only one that holds a known filesystem. Throws ImprintError("EPARTITION") where
+ * the asked-for partition is not there.
  */
 export async function openImage(file: Source, options: OpenOptions): Promise<Opened> {
   const container = await openContainer(file, options);

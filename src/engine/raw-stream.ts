@@ -21,8 +21,8 @@ export interface RawStreamJob {
 }
 
 /**
- * Writes the bytes that a source stores to a stream at their own places; long runs that lie in plain host files go there
- * without passing through here. Does not commit. Returns the bytes written. Throws IoError, ReadError.
+ * Writes the bytes that a source stores to a stream at their own places; long runs that lie in plain host files go
+ * there without passing through here. Does not commit. Returns the bytes written. Throws IoError, ReadError.
  */
 export async function streamRaw(job: RawStreamJob): Promise<number> {
   const { source, target, offset } = job;

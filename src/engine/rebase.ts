@@ -14,8 +14,8 @@ export interface RebaseJob {
   readonly backingFile: string | null;
   readonly backingFormat: string | null;
   /**
-   * The image; its backing source must be `old` (padded with zeros to the image's size, so that zeros are kept apart from
-   * what is under them).
+   * The image; its backing source must be `old` (padded with zeros to the image's size, so that zeros are kept apart
+   * from what is under them).
    */
   readonly editor: ImageEditor;
   readonly old: Source;
@@ -26,9 +26,9 @@ export interface RebaseJob {
 }
 
 /**
- * Puts `next` under an image in place of `old`, and commits. First the image gets what its disk would lose: only ranges that it
- * does not hold, and of these only the (sub)clusters that differ. What is written reads as before, so that the job may end at
- * any time.
+ * Puts `next` under an image in place of `old`, and commits. First the image gets what its disk would lose: only ranges
+ * that it does not hold, and of these only the (sub)clusters that differ. What is written reads as before, so that the
+ * job may end at any time.
  */
 export async function rebaseImage(job: RebaseJob): Promise<void> {
   const { editor, backingFile, backingFormat } = job;

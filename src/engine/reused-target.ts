@@ -6,8 +6,8 @@ import type { LayoutSpec } from "./copy/spec.ts";
 import { zeroRange } from "./paced-target.ts";
 
 /**
- * Clears a target that held something before a QCOW2 goes onto it: packers write the parts of tables that are in use and
- * count on zeros around them. As many bytes as the image can need are cleared, before anything is written.
+ * Clears a target that held something before a QCOW2 goes onto it: packers write the parts of tables that are in use
+ * and count on zeros around them. As many bytes as the image can need are cleared, before anything is written.
  */
 export async function clearForTables(
   source: Source,

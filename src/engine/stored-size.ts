@@ -3,8 +3,8 @@ import { type StatusRun, statusOf } from "../image/qcow2/block-status.ts";
 import type { Source } from "../io/source.ts";
 
 /**
- * Bytes of a disk that a new image with units of `unit` bytes has to store: every unit that is not known to be zero in all
- * of its bytes. `emptyUntil(at, end)`, where it is given, skips what holds nothing for sure.
+ * Bytes of a disk that a new image with units of `unit` bytes has to store: every unit that is not known to be zero in
+ * all of its bytes. `emptyUntil(at, end)`, where it is given, skips what holds nothing for sure.
  */
 export async function storedSize(
   disk: Source,

@@ -15,9 +15,9 @@ interface Status {
 }
 
 /**
- * The first byte at which two disks of the same size differ in what their layers say of their allocation, as qemu-img 7.2
- * compares it in strict mode; -1 where they agree. Layers top first. `failed` is called with 0 or 1 where a disk's layers
- * cannot be read, and must throw.
+ * The first byte at which two disks of the same size differ in what their layers say of their allocation, as qemu-img
+ * 7.2 compares it in strict mode; -1 where they agree. Layers top first. `failed` is called with 0 or 1 where a disk's
+ * layers cannot be read, and must throw.
  */
 export async function firstStatusDifference(
   a: readonly MapLayer[],

@@ -5,7 +5,8 @@ import type { Source } from "../io/source.ts";
 
 /**
  * A source that never fails to read: a block that cannot be read is zeros (or as many bytes as there were), and
- * `onLost` is told its byte offset and why, once. Not `plain`, so that every byte that cannot be read comes through here.
+ * `onLost` is told its byte offset and why, once. Not `plain`, so that every byte that cannot be
+ * read comes through here.
  */
 export class TolerantSource implements Source {
   readonly size: number;
@@ -18,8 +19,8 @@ export class TolerantSource implements Source {
   private readonly told: BlockSet;
 
   /**
-   * `size` in bytes: what is asked for, which may be more than the base holds. `pulled`: what can be read may be taken from
-   * the host file itself.
+   * `size` in bytes: what is asked for, which may be more than the base holds. `pulled`: what can be read may be taken
+   * from the host file itself.
    */
   constructor(
     base: Source,

@@ -10,8 +10,8 @@ import type { LayoutSpec } from "./copy/spec.ts";
 import { refuseGate } from "./open.ts";
 
 /**
- * An output under way, read back as a source of `size` bytes; bytes past its end so far are zeros. `placed`: its map says
- * where they lie in the host file, which may be shorter than the source.
+ * An output under way, read back as a source of `size` bytes; bytes past its end so far are zeros. `placed`: its map
+ * says where they lie in the host file, which may be shorter than the source.
  */
 export function sourceOfTarget(target: Target, size: number, placed = false): Source {
   const file = (placed && target.host) || null;
@@ -45,7 +45,9 @@ export interface VerifyOptions {
   readonly comparer?: BulkComparer | undefined;
 }
 
-/** Reads an output back and compares it with what went in; throws ImprintError("EVERIFY") naming the first difference. */
+/**
+ * Reads an output back and compares it with what went in; throws ImprintError("EVERIFY") naming the first difference.
+ */
 export async function verifyOutput(
   source: Source,
   output: Source,

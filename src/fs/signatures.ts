@@ -4,9 +4,9 @@ import type { InfoField } from "./volume.ts";
 
 /**
  * Contents that are known by their signature only: nothing of them is read but a name and an identity. Signatures and
- * field offsets from the public format descriptions: xfs, btrfs, ocfs2, squashfs, f2fs and erofs (kernel documentation),
- * swap (mkswap(8)), LUKS 1 and 2 (on-disk format specifications), LVM2 labels, exFAT and FAT (Microsoft's
- * specifications), ECMA-119 (ISO 9660), ext journal devices (JBD2).
+ * field offsets from the public format descriptions: xfs, btrfs, ocfs2, squashfs, f2fs and erofs (kernel
+ * documentation), swap (mkswap(8)), LUKS 1 and 2 (on-disk format specifications), LVM2 labels, exFAT and FAT
+ * (Microsoft's specifications), ECMA-119 (ISO 9660), ext journal devices (JBD2).
  */
 
 /** Something recognised. Sizes in bytes, 0 where it does not say. */
@@ -72,8 +72,8 @@ const SIGNATURES: readonly Signature[] = [
 ];
 
 /**
- * What a source that no reader of this engine knows holds, by its signature; null where that says nothing certain. Reads
- * only the source's start. Throws IoError from the source.
+ * What a source that no reader of this engine knows holds, by its signature; null where that says nothing certain.
+ * Reads only the source's start. Throws IoError from the source.
  */
 export async function recognise(source: Source): Promise<Recognised | null> {
   const b = await readZeroFilled(source, 0, HEAD);

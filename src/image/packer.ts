@@ -87,18 +87,18 @@ export interface ExactRules {
 export interface ByteRequests {
   readonly rules: ExactRules;
   /**
-   * Places the guest bytes [from, to), one write of the native tool. Requests come in ascending order and do not overlap;
-   * several may share a cluster.
+   * Places the guest bytes [from, to), one write of the native tool. Requests come in ascending order and do not
+   * overlap; several may share a cluster.
    */
   request(from: number, to: number, out: WriteList): void;
   /**
-   * Places the guest cluster `guest`, compressed to `size` bytes (fewer than a cluster has); returns the byte of the image
-   * where they go. For one thread only.
+   * Places the guest cluster `guest`, compressed to `size` bytes (fewer than a cluster has); returns the byte of the
+   * image where they go. For one thread only.
    */
   compressed(guest: number, size: number, out: WriteList): number;
   /**
-   * Makes the clusters (or subclusters) of the guest bytes [from, to) read as zeros; whole ones, the last one of the disk
-   * excepted. Version 3 only.
+   * Makes the clusters (or subclusters) of the guest bytes [from, to) read as zeros; whole ones, the last one of the
+   * disk excepted. Version 3 only.
    */
   zero(from: number, to: number, out: WriteList): void;
   /** Hands on the entries of the requests since the last call: at the end of each turn. */

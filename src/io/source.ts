@@ -25,7 +25,10 @@ export interface Source {
   close(): void | Promise<void>;
   /** Set where byte x of this source is byte x + base of a plain host file, as it is. */
   readonly plain?: { readonly file: HostFile; readonly base: number };
-  /** As `plain`, for bytes that may be taken from the file where they can be read there; for others only `read` has an answer. */
+  /**
+   * As `plain`, for bytes that may be taken from the file where they can be read there; for others
+   * only `read` has an answer.
+   */
   readonly underlying?: { readonly file: HostFile; readonly base: number };
 }
 

@@ -10,8 +10,8 @@ export interface Sink {
   /** Takes `length` zeros; absent where they have to be written like anything else. */
   zeros?(length: number): void | Promise<void>;
   /**
-   * Takes `length` bytes at `at` of the host's descriptor `fd`, without bringing them here; returns how many it could (0:
-   * none), so that the rest is read and written.
+   * Takes `length` bytes at `at` of the host's descriptor `fd`, without bringing them here; returns how many it could
+   * (0: none), so that the rest is read and written.
    */
   pull?(fd: number, at: number, length: number): number | Promise<number>;
   /** The output is complete. */

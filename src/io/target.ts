@@ -19,8 +19,8 @@ export interface Target {
   /** Reads back what was written (verify, compare in place); absent where the target cannot. */
   read?(into: Uint8Array, at: number): number | Promise<number>;
   /**
-   * As `write` for bytes of the host's descriptor `fd` at `host`, which need not be brought here for it (a pipe takes them
-   * inside the kernel). Returns how many it could take from the start, 0 for none: the rest is to be written.
+   * As `write` for bytes of the host's descriptor `fd` at `host`, which need not be brought here for it (a pipe takes
+   * them inside the kernel). Returns how many it could take from the start, 0 for none: the rest is to be written.
    */
   pull?(fd: number, host: number, length: number, at: number): number | Promise<number>;
   /** Ends the output at exactly `size` bytes (ignored by devices) and publishes it. */

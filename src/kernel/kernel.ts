@@ -6,9 +6,9 @@ import { kernelBytes } from "./generated/kernel-bytes.ts";
 export type { Slot } from "./arena.ts";
 
 /**
- * The WebAssembly kernels, one instance a thread. Memory is sized once and never grows, so views stay valid while I/O is
- * in flight. Addresses (`at`) are wasm addresses: a slot's `at` plus an offset into it. Results that are lists
- * land in `out`, which the next call may overwrite.
+ * The WebAssembly kernels, one instance a thread. Memory is sized once and never grows, so views stay valid while I/O
+ * is in flight. Addresses (`at`) are wasm addresses: a slot's `at` plus an offset into it. Results that are lists land
+ * in `out`, which the next call may overwrite.
  */
 export class Kernel {
   private static instance: Kernel | null = null;
@@ -31,7 +31,9 @@ export class Kernel {
     this.arena = new Arena(memory, this.x.arenaAddress(), this.x.arenaLength());
   }
 
-  /** Takes `length` bytes (rounded up to 64) of the arena; throws RangeError when it is used up. Contents are arbitrary. */
+  /**
+   * Takes `length` bytes (rounded up to 64) of the arena; throws RangeError when it is used up. Contents are arbitrary.
+   */
   take(length: number): Slot {
     return this.arena.take(length);
   }
@@ -57,17 +59,17 @@ export class Kernel {
   }
 
   /**
-   * Runs of blocks that are not all zero among `blocks` blocks of `blockSize` bytes at `at`: pairs (first, count) in `out`; returns
-   * the number of pairs. At most out.length / 2 pairs fit: callers pass at most out.length blocks.
+   * Runs of blocks that are not all zero among `blocks` blocks of `blockSize` bytes at `at`: pairs (first, count) in
+   * `out`; returns the number of pairs. At most out.length / 2 pairs fit: callers pass at most out.length blocks.
    */
   nonzeroRuns(at: number, blockSize: number, blocks: number): number {
     return this.x.nonzeroRuns(at, blockSize, blocks) >>> 0;
   }
 
   /**
-   * Sectors (512 bytes) worth storing among `sectors` at `at`: pairs (first, count) in `out`; returns the number of pairs.
-   * `sector`: number of the first one on its disk. Runs of at least `least` zero sectors are left out; pieces begin and end
-   * at multiples of `alignment` sectors, a power of two (see assembly/sectors.ts).
+   * Sectors (512 bytes) worth storing among `sectors` at `at`: pairs (first, count) in `out`; returns the number of
+   * pairs. `sector`: number of the first one on its disk. Runs of at least `least` zero sectors are left out; pieces
+   * begin and end at multiples of `alignment` sectors, a power of two (see assembly/sectors.ts).
    */
   storedSectors(at: number, sectors: number, sector: number, least: number, alignment: number): number {
     return this.x.storedSectors(at, sectors, sector | 0, least, alignment) >>> 0;
@@ -124,8 +126,8 @@ export class Kernel {
   }
 
   /**
-   * Big-endian u64 progression: entry i = (value + i * step) with `flags` or-ed into the high word; `count` entries at `at`.
-   * Fills QCOW2 L1, L2 and refcount tables. `value` in bytes, below 2^53.
+   * Big-endian u64 progression: entry i = (value + i * step) with `flags` or-ed into the high word; `count` entries at
+   * `at`. Fills QCOW2 L1, L2 and refcount tables. `value` in bytes, below 2^53.
    */
   fillBe64(at: number, count: number, value: number, step: number, flags: number): void {
     this.x.fillBe64(at, count, value, step, flags);

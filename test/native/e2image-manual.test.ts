@@ -1,5 +1,5 @@
-// The example commands of e2image(8), as a shell runs them: the native tool's words replaced by ours, the manual's device
-// by a file. What they make must be what the native commands make.
+// The example commands of e2image(8), as a shell runs them: the native tool's words replaced by ours, the manual's
+// device by a file. What they make must be what the native commands make.
 import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";

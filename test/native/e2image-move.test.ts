@@ -64,7 +64,9 @@ function geometry(volume: Buffer): { blockSize: number; size: number } {
   return { blockSize, size: volume.readUInt32LE(1024 + 4) * blockSize };
 }
 
-/** What native leaves, as long as the disk or the moved volume need: native cuts off what it did not write at the end. */
+/**
+ * What native leaves, as long as the disk or the moved volume need: native cuts off what it did not write at the end.
+ */
 function completed(native: Buffer, before: Buffer, end: number): Buffer {
   const length = Math.max(before.length, end);
   const out = Buffer.alloc(length);

@@ -16,7 +16,10 @@ import { both, OUT } from "../support/ntfsclone.ts";
 
 const turn = limiter(2);
 
-/** Volumes whose last cluster ends with the device: native's clone ends with the last cluster in use and cannot be opened. */
+/**
+ * Volumes whose last cluster ends with the device: native's clone ends with the last cluster in use
+ * and cannot be opened.
+ */
 const SHORT_CLONE = new Set(["exact-device"]);
 /** Volumes that native refuses. */
 const REFUSED = new Set(["extra-marks"]);

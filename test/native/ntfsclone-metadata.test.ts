@@ -46,7 +46,9 @@ function marks(file: string): number {
   return n;
 }
 
-/** How `make` writes: through the command line, or the same steps in this process, which saves the time to start one. */
+/**
+ * How `make` writes: through the command line, or the same steps in this process, which saves the time to start one.
+ */
 type Maker = (shape: NtfsShape, image: string, way: readonly string[], out: string) => Promise<string>;
 
 async function throughCommand(
@@ -135,7 +137,9 @@ async function compare(
   }
 }
 
-/** Shapes whose file native leaves otherwise, and why: its log is reset, or its file ends with the last cluster in use. */
+/**
+ * Shapes whose file native leaves otherwise, and why: its log is reset, or its file ends with the last cluster in use.
+ */
 const OTHERWISE = new Set(["garbage-log", "exact-device"]);
 
 test("every volume of the corpus has native's bytes and figures", async (t) => {

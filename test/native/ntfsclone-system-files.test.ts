@@ -1,4 +1,5 @@
-// Damage to the system files that native looks at when it opens a volume: refused with its words and exit codes, or taken.
+// Damage to the system files that native looks at when it opens a volume: refused with its words
+// and exit codes, or taken.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";

@@ -1,5 +1,5 @@
-// Partition tables as sfdisk writes them, with ext4 and NTFS in the partitions: what ours finds, takes out and puts back,
-// against sfdisk's own list, dd, and qemu-img on the same bytes.
+// Partition tables as sfdisk writes them, with ext4 and NTFS in the partitions: what ours finds, takes out and puts
+// back, against sfdisk's own list, dd, and qemu-img on the same bytes.
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import test, { type ExecutionContext } from "ava";

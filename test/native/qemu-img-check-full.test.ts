@@ -1,4 +1,5 @@
-// check -r where the file system has no room for new refcounts: an error in qemu-img's words, and an image that is no worse.
+// check -r where the file system has no room for new refcounts: an error in qemu-img's words, and
+// an image that is no worse.
 import { closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";

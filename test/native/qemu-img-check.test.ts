@@ -67,7 +67,9 @@ test("check finds what native finds in images damaged by hand: texts, order, exi
   });
 });
 
-/** Where ours repairs what native gives up on, or leaves bitmaps alone that native writes anew: see docs/DIFFERENCES.md. */
+/**
+ * Where ours repairs what native gives up on, or leaves bitmaps alone that native writes anew: see docs/DIFFERENCES.md.
+ */
 const BETTER = new Set([
   "table: reserved bits",
   "table: misaligned",

@@ -1,4 +1,5 @@
-// qemu-img on block devices: every command that writes, on loop devices full of old bytes, against the installed qemu-img.
+// qemu-img on block devices: every command that writes, on loop devices full of old bytes, against
+// the installed qemu-img.
 import { randomFillSync } from "node:crypto";
 import { copyFileSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

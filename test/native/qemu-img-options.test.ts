@@ -1,5 +1,5 @@
-// Wrong and unusual option values of the commands that take -o, and sources that are neither files nor disks: the words,
-// streams and exit codes of qemu-img.
+// Wrong and unusual option values of the commands that take -o, and sources that are neither files nor disks: the
+// words, streams and exit codes of qemu-img.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";

@@ -1,5 +1,5 @@
-// Our command line, killed for real (SIGKILL) at random moments while it changes images: what is left is as before or as
-// after, and qemu-img check finds nothing worse than leaks.
+// Our command line, killed for real (SIGKILL) at random moments while it changes images: what is left is as before or
+// as after, and qemu-img check finds nothing worse than leaks.
 import { spawn } from "node:child_process";
 import { createHash, randomFillSync } from "node:crypto";
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -35,8 +35,8 @@ export class VolumeCache {
   }
 
   /**
-   * Path of the volume of that name. `build` makes it in the folder it gets, which may hold a mount at `mnt`, and answers
-   * with its path. Read only: copy it before changing it.
+   * Path of the volume of that name. `build` makes it in the folder it gets, which may hold a mount at `mnt`, and
+   * answers with its path. Read only: copy it before changing it.
    */
   volume(name: string, build: (dir: string) => Promise<string>): Promise<string> {
     let path = this.asked.get(name);
@@ -77,8 +77,8 @@ export class VolumeCache {
 }
 
 /**
- * Waits until no other process builds the same, so that it is not built twice at once. The lock only saves work: who builds
- * does so apart and renames, so that nothing breaks should two of them take over the lock of a dead process.
+ * Waits until no other process builds the same, so that it is not built twice at once. The lock only saves work: who
+ * builds does so apart and renames, so that nothing breaks should two of them take over the lock of a dead process.
  */
 async function lock(path: string): Promise<() => void> {
   const own = `${path}.${process.pid}`;

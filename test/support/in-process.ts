@@ -13,8 +13,8 @@ export interface Said {
 let busy: Promise<unknown> = Promise.resolve();
 
 /**
- * Runs `imprint ARGS` in the folder `cwd` and catches what it prints; one at a time, whoever asks. Not for commands that
- * write to standard output as a file or read standard input.
+ * Runs `imprint ARGS` in the folder `cwd` and catches what it prints; one at a time, whoever asks. Not for commands
+ * that write to standard output as a file or read standard input.
  */
 export function runHere(args: readonly string[], cwd: string): Promise<Said> {
   const next = busy.then(() => captured(args, cwd));

@@ -2,7 +2,9 @@
 import { readFileSync } from "node:fs";
 import { preloadLibrary } from "./preload.ts";
 
-/** Counts what changes files or makes changes last; the process kills itself instead of doing the one numbered KILL_AT. */
+/**
+ * Counts what changes files or makes changes last; the process kills itself instead of doing the one numbered KILL_AT.
+ */
 const SOURCE = `
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -49,8 +49,8 @@ export function filler(length: number, seed: number): Buffer {
 let made: Promise<Buffer> | null = null;
 
 /**
- * The volume that is broken: 512-byte clusters, a file "big" in many pieces with an attribute list and a stream, a directory
- * with index blocks, resident, sparse and empty files.
+ * The volume that is broken: 512-byte clusters, a file "big" in many pieces with an attribute list and a stream, a
+ * directory with index blocks, resident, sparse and empty files.
  */
 export function baseVolume(): Promise<Buffer> {
   made ??= makeVolume(3 << 20, ["-c", "512"], (root) => {

@@ -1,5 +1,5 @@
-// An NTFS volume in memory that tests damage, structure by structure. Knows the format by itself: offsets are written out
-// here and not taken from what is being tested.
+// An NTFS volume in memory that tests damage, structure by structure. Knows the format by itself: offsets are written
+// out here and not taken from what is being tested.
 
 function put(b: Buffer, at: number, size: number, value: number | bigint): void {
   let v = BigInt.asUintN(size * 8, BigInt(value));

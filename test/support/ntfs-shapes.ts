@@ -1,5 +1,5 @@
-// The NTFS shape corpus: one recipe for every way a volume may be laid out, built with mkntfs, ntfs-3g mounts (FUSE) and
-// patches for what neither makes. Every file's contents hold MARK, so that a search finds what is left of them.
+// The NTFS shape corpus: one recipe for every way a volume may be laid out, built with mkntfs, ntfs-3g mounts (FUSE)
+// and patches for what neither makes. Every file's contents hold MARK, so that a search finds what is left of them.
 import {
   appendFileSync,
   closeSync,

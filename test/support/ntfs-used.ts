@@ -5,7 +5,10 @@ import { ExtentList } from "../../src/bytes/extents.ts";
 
 export type ClusterRuns = readonly (readonly [from: number, to: number])[];
 
-/** What `ntfsclone -s` wrote: its counts, and runs of the clusters it holds, ascending; the piece after the last one too. */
+/**
+ * What `ntfsclone -s` wrote: its counts, and runs of the clusters it holds, ascending; the piece
+ * after the last one too.
+ */
 export interface Saved {
   readonly clusters: number;
   readonly inUse: number;

@@ -10,7 +10,10 @@ export interface Said {
   readonly code: number | null;
   /** Text or image on standard output. */
   readonly stdout: Buffer;
-  /** What both would have to say alike: standard error without the banner and the usage, and the text of standard output. */
+  /**
+   * What both would have to say alike: standard error without the banner and the usage, and the
+   * text of standard output.
+   */
   readonly stderr: string;
   readonly messages: string;
   readonly output: string;

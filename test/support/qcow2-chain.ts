@@ -21,7 +21,10 @@ const SIZES = {
   long: 3 * 1024 * 1024,
 };
 
-/** Makes base (raw), mid and top (QCOW2, each over the one before), other (QCOW2) and long (raw), with data and zeros, in `dir`. */
+/**
+ * Makes base (raw), mid and top (QCOW2, each over the one before), other (QCOW2) and long (raw), with
+ * data and zeros, in `dir`.
+ */
 export async function makeChain(dir: string, shape: ChainShape = {}): Promise<void> {
   const random = shape.random ?? new Random(5);
   const o = shape.options ? ["-o", shape.options] : [];

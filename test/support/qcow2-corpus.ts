@@ -17,7 +17,10 @@ import { must } from "./native.ts";
 import { patchwork, squeezable } from "./qcow2.ts";
 import { Random } from "./random.ts";
 
-/** One image of the corpus. Read only: copy an image before changing it (`copyChain` of its folder, where it has layers). */
+/**
+ * One image of the corpus. Read only: copy an image before changing it (`copyChain` of its folder,
+ * where it has layers).
+ */
 export interface CorpusImage {
   /** Unique; also its file name, without folder. */
   readonly name: string;
@@ -27,8 +30,9 @@ export interface CorpusImage {
   readonly dir: string;
   readonly format: "qcow2" | "raw";
   /**
-   * What it is an example of: "compressed", "zstd", "extl2", "backing", "data-file", "snapshots", "bitmaps", "encrypted",
-   * "dirty", "corrupt", "v2", "damaged" (errors for check), "leaks", "unreadable" (its data cannot be read), "odd", "huge".
+   * What it is an example of: "compressed", "zstd", "extl2", "backing", "data-file", "snapshots", "bitmaps",
+   * "encrypted", "dirty", "corrupt", "v2", "damaged" (errors for check), "leaks", "unreadable" (its data cannot
+   * be read), "odd", "huge".
    */
   readonly tags: readonly string[];
 }

@@ -1,5 +1,5 @@
-// Kills a job that changes a QCOW2 image at the n-th write, cut, growth or flush, with what was not flushed lost or not, and looks
-// at what is left.
+// Kills a job that changes a QCOW2 image at the n-th write, cut, growth or flush, with what was not flushed lost or
+// not, and looks at what is left.
 import { writeFileSync } from "node:fs";
 import { checkImage } from "../../src/image/qcow2/check/check.ts";
 import type { DurableFile } from "../../src/io/durable.ts";
@@ -29,8 +29,8 @@ export async function countOperations(job: KillJob): Promise<number> {
 }
 
 /**
- * Runs a job until operation `at`. `lost`: the machine died, so that each sector that was not flushed is old or new; else the process
- * alone died, and what it wrote is there.
+ * Runs a job until operation `at`. `lost`: the machine died, so that each sector that was not flushed is old or new;
+ * else the process alone died, and what it wrote is there.
  */
 export async function killAt(job: KillJob, at: number, lost: boolean, random: Random): Promise<KillOutcome> {
   const power = new Power(at);
@@ -47,8 +47,8 @@ export async function killAt(job: KillJob, at: number, lost: boolean, random: Ra
 }
 
 /**
- * Kills a job at `points` of its operations, spread evenly, every other one with lost sectors, and gives what is left to `look`.
- * Returns how many were tried.
+ * Kills a job at `points` of its operations, spread evenly, every other one with lost sectors, and gives what is left
+ * to `look`. Returns how many were tried.
  */
 export async function killEverywhere(
   job: KillJob,

@@ -15,8 +15,8 @@ export function ourSaid(args: readonly string[], cwd: string): Promise<Said> {
 }
 
 /**
- * Both answers, or null where they are equal. `mask` takes out of each text what may differ. One after the other: both may
- * write the same file.
+ * Both answers, or null where they are equal. `mask` takes out of each text what may differ. One after the other: both
+ * may write the same file.
  */
 export async function difference(
   args: readonly string[],

@@ -1,5 +1,5 @@
-// Read errors on chosen bytes of a file, for any program: a library that is loaded before the C library where there is a C
-// compiler, else a file on a btrfs volume whose blocks were damaged (in blocks of 4096 bytes then).
+// Read errors on chosen bytes of a file, for any program: a library that is loaded before the C library where there is
+// a C compiler, else a file on a btrfs volume whose blocks were damaged (in blocks of 4096 bytes then).
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { must } from "./native.ts";
@@ -111,8 +111,8 @@ export async function hasFineErrors(): Promise<boolean> {
 }
 
 /**
- * What makes any program that is started with it write the byte range of each read of `image` to `log`. From the first read of more
- * than the boot sector on, each takes `delay` ms.
+ * What makes any program that is started with it write the byte range of each read of `image` to `log`. From the first
+ * read of more than the boot sector on, each takes `delay` ms.
  */
 export async function readLog(image: string, log: string, delay = 0): Promise<Record<string, string>> {
   return {

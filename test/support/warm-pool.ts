@@ -1,4 +1,5 @@
-// Command lines of ours in processes that are warm already: starting Node for each of thousands would take many minutes.
+// Command lines of ours in processes that are warm already: starting Node for each of thousands
+// would take many minutes.
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import { limiter, type Outcome, type RunOptions, root } from "./run.ts";
@@ -7,7 +8,9 @@ import type { WarmAnswer, WarmJob } from "./warm.ts";
 const turn = limiter(2);
 const idle: Warm[] = [];
 
-/** Whether a command line may share a process: it neither reads standard input nor writes an image to standard output. */
+/**
+ * Whether a command line may share a process: it neither reads standard input nor writes an image to standard output.
+ */
 export function canShare(args: readonly string[], options: RunOptions): boolean {
   return (
     process.env["IMPRINT_TEST_SPAWN"] !== "1" &&

@@ -1,4 +1,5 @@
-// A process that runs command lines one after another for `warmly` (warm-pool.ts): Node starts once, not for each of them.
+// A process that runs command lines one after another for `warmly` (warm-pool.ts): Node starts
+// once, not for each of them.
 import { readFileSync, writeFileSync } from "node:fs";
 import { runHere } from "./in-process.ts";
 

@@ -1,4 +1,5 @@
-// The built page, served from memory on this machine the way docs/WEB.md says: with the policy as a header on every file.
+// The built page, served from memory on this machine the way docs/WEB.md says: with the policy as a
+// header on every file.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -33,7 +34,9 @@ export interface Site {
   close(): Promise<void>;
 }
 
-/** Starts the server; throws where the page has not been built. `before`: code to put before that of the engine worker. */
+/**
+ * Starts the server; throws where the page has not been built. `before`: code to put before that of the engine worker.
+ */
 export async function serve(before = ""): Promise<Site> {
   const folder = join(root, "dist/web");
   if (!existsSync(join(folder, "index.html")))

@@ -11,7 +11,10 @@ import { QemuError, warn } from "./errors.ts";
 /** What qemu calls an image whose name does not matter. */
 const NODE = "#block200";
 
-/** The bitmaps that --bitmaps is to copy. Throws QemuError for one that was not closed cleanly, unless these are skipped. */
+/**
+ * The bitmaps that --bitmaps is to copy. Throws QemuError for one that was not closed cleanly,
+ * unless these are skipped.
+ */
 export async function bitmapsToCopy(s: ConvertSettings, input: ConvertInput): Promise<BitmapEntry[]> {
   const [{ header, file }] = input.chains;
   const list = await readBitmaps(file, header!);

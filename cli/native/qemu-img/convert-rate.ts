@@ -9,9 +9,10 @@ const LOOK_EVERY = 100;
 const SLACK = 0.1;
 
 /**
- * A sink that takes no more than `rate` bytes a second, as convert's -r: bytes run off at that rate, and a request waits,
- * whatever its size, until no more than a tenth of a second's are left; so the first one goes at once, and nothing waits
- * for the last. `cluster`: bytes that a compressed stream stands for. Throws AbortError from a wait when `signal` fires.
+ * A sink that takes no more than `rate` bytes a second, as convert's -r: bytes run off at that rate, and a
+ * request waits, whatever its size, until no more than a tenth of a second's are left; so the first one goes at
+ * once, and nothing waits for the last. `cluster`: bytes that a compressed stream stands for. Throws AbortError
+ * from a wait when `signal` fires.
  */
 export function limitedSink(
   sink: RequestSink | CompressedSink,

@@ -42,7 +42,8 @@ export async function openSpool(): Promise<NewFile> {
 
 /**
  * Opens what a new image is written to: a file that appears under its name when it is complete, or a block device in
- * place. `sources`: files that are read meanwhile. Throws QemuError with native's text; `file` is what is made of `name`.
+ * place. `sources`: files that are read meanwhile. Throws QemuError with native's text; `file` is
+ * what is made of `name`.
  */
 export async function openNewTarget(
   name: string,

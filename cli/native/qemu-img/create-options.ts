@@ -82,7 +82,8 @@ const DRIVERS = new Set(
 );
 
 /**
- * A format that can be made. Throws QemuError with native's texts after `prefix` ("FILE: " where native names the file).
+ * A format that can be made. Throws QemuError with native's texts after `prefix` ("FILE: " where
+ * native names the file).
  */
 export function createFormat(name: string, prefix = ""): CreateFormat {
   if (name === "qcow2" || name === "raw" || name === "file") return name;
@@ -146,7 +147,9 @@ export function sizeOf(values: CreateValues): bigint | null {
   return size === undefined ? null : (size.value as bigint);
 }
 
-/** `Formatting 'F', fmt=qcow2 cluster_size=65536 ...` and a newline: what was said and the defaults, in native's order. */
+/**
+ * `Formatting 'F', fmt=qcow2 cluster_size=65536 ...` and a newline: what was said and the defaults, in native's order.
+ */
 export function formattingLine(name: string, format: CreateFormat, values: CreateValues): string {
   const order = definitions(format, true);
   const shown: string[] = [];
@@ -167,8 +170,8 @@ export function formattingLine(name: string, format: CreateFormat, values: Creat
 }
 
 /**
- * What the values of a QCOW2 image say, for a disk of `size` bytes. Everything is checked, in native's order: QemuError with
- * native's texts after `prefix`. Encryption is refused.
+ * What the values of a QCOW2 image say, for a disk of `size` bytes. Everything is checked, in native's order: QemuError
+ * with native's texts after `prefix`. Encryption is refused.
  */
 export function qcow2Options(values: CreateValues, size: number, prefix = ""): Qcow2CreateOptions {
   const fail = (text: string): never => {

@@ -146,7 +146,9 @@ function setBacking(
     );
 }
 
-/** Opens the backing file, whose size the image takes where none was said. Returns the paths of all files of its chain. */
+/**
+ * Opens the backing file, whose size the image takes where none was said. Returns the paths of all files of its chain.
+ */
 async function lookAtBacking(
   values: CreateValues,
   request: CreateRequest,

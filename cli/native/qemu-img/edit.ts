@@ -6,7 +6,10 @@ import { errorText, QemuError } from "./errors.ts";
 import { hostText, numberedText } from "./host-text.ts";
 import type { Editable } from "./open.ts";
 
-/** Opens the editor of a QCOW2 image; `backing`: what lies under it, where that is not its own backing file. Throws QemuError with native's text. */
+/**
+ * Opens the editor of a QCOW2 image; `backing`: what lies under it, where that is not its own backing file. Throws
+ * QemuError with native's text.
+ */
 export async function editImage(
   image: Pick<Editable, "file" | "name" | "dataFile" | "backing">,
   backing: Source | null = image.backing?.disk ?? null,
@@ -25,7 +28,10 @@ export async function editImage(
   }
 }
 
-/** The code that native has for an error of the engine: the host's own, EINVAL for refcounts that are too narrow, else EIO. */
+/**
+ * The code that native has for an error of the engine: the host's own, EINVAL for refcounts that
+ * are too narrow, else EIO.
+ */
 export function codeOf(error: ImprintError): string {
   if (error.code === "EREFCOUNT") return "EINVAL";
   if (error.code === "ENOTSUP") return "ENOTSUP";

@@ -18,8 +18,8 @@ const ESCAPED: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r
 const DEEPEST = 1024;
 
 /**
- * Reads one JSON value as qemu does: strings also in single quotes; numbers above 2^53 as bigint; a key twice in one object
- * is an error. Throws JsonTextError.
+ * Reads one JSON value as qemu does: strings also in single quotes; numbers above 2^53 as bigint; a key twice in one
+ * object is an error. Throws JsonTextError.
  */
 export function readJson(text: string): Json {
   const tokens = cut(text);

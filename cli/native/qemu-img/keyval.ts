@@ -31,7 +31,8 @@ export function wantsHelp(text: string): boolean {
 }
 
 /**
- * Cuts `a=b,c=d` at its commas; `,,` in a value is one comma. A name alone stands for on, `noNAME` for NAME off; `first` gives the first word without `=` that name.
+ * Cuts `a=b,c=d` at its commas; `,,` in a value is one comma. A name alone stands for on, `noNAME` for NAME off;
+ * `first` gives the first word without `=` that name.
  */
 export function splitPairs(text: string, first?: string): (Pair & { readonly bare: boolean })[] {
   const out: (Pair & { bare: boolean })[] = [];

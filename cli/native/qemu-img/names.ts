@@ -51,14 +51,19 @@ export function namedFile(name: string, imageOpts = false, format: string | null
   }
 }
 
-/** The path that the name of a new file stands for. Throws QemuError with native's text for other protocols than file: */
+/**
+ * The path that the name of a new file stands for. Throws QemuError with native's text for other protocols than file:
+ */
 export function newFilePath(name: string): string {
   const protocol = /^([^/:]*):/.exec(name)?.[1];
   if (protocol !== undefined && protocol !== "file") throw new QemuError(`Unknown protocol '${protocol}'`);
   return protocol === undefined ? name : name.slice("file:".length);
 }
 
-/** The file that the json: name of a backing file stands for; `format` as `namedFile`. Throws QemuError, its name not in front. */
+/**
+ * The file that the json: name of a backing file stands for; `format` as `namedFile`. Throws
+ * QemuError, its name not in front.
+ */
 export function namedByImage(name: string, format: string | null): NamedFile {
   return fromOptions(jsonOptions(name), format);
 }

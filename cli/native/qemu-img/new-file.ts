@@ -21,8 +21,8 @@ export interface NewFile {
 }
 
 /**
- * Starts a file that is there under its name once it is committed, or opens a block device. Throws RefusedError for what is
- * neither, IoError.
+ * Starts a file that is there under its name once it is committed, or opens a block device. Throws RefusedError for
+ * what is neither, IoError.
  */
 export function openNewFile(path: string): NewFile {
   const st = statOf(path);
@@ -48,8 +48,8 @@ export function emptyTarget(file: NewFile): SynchronousTarget {
 }
 
 /**
- * `openNewFile`, after a look at what is there: what is in use, and the files in `sources`, are never overwritten. `failed`
- * makes the error of native's text, "Could not create 'SHOWN': ...".
+ * `openNewFile`, after a look at what is there: what is in use, and the files in `sources`, are never overwritten.
+ * `failed` makes the error of native's text, "Could not create 'SHOWN': ...".
  */
 export function newFile(
   path: string,

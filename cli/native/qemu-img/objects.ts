@@ -9,8 +9,8 @@ import { splitPairs } from "./keyval.ts";
 const PROPERTIES = ["data", "file", "format", "iv", "keyid"];
 
 /**
- * Takes an --object definition, `secret,id=ID,data=TEXT` or JSON, and keeps it in `secrets` (id to data). Help is printed.
- * Throws QemuError with native's text, Finished after help.
+ * Takes an --object definition, `secret,id=ID,data=TEXT` or JSON, and keeps it in `secrets` (id to data). Help is
+ * printed. Throws QemuError with native's text, Finished after help.
  */
 export function addObject(text: string, secrets: Map<string, string>): void {
   const values = text.startsWith("{") ? jsonValues(text) : listedValues(text);

@@ -9,8 +9,8 @@ import { CHUNK_EXTENTS_MAX, type Window } from "./window.ts";
 /** How a copier reaches its bytes. Synchronous answers are used without awaiting. Offsets in bytes. */
 export interface CopyIo {
   /**
-   * Fills `length` bytes of `bytes` from index `from` with what is at guest byte `guest` (byte `host` of descriptor `fd`,
-   * where known); returns the count.
+   * Fills `length` bytes of `bytes` from index `from` with what is at guest byte `guest` (byte `host` of descriptor
+   * `fd`, where known); returns the count.
    */
   read(
     bytes: Uint8Array,
@@ -73,14 +73,16 @@ export interface CopyCounts {
 
 /** Bytes of clusters in one chunk. */
 export const CHUNK_BYTES = 512 * 1024;
-/** The same where two threads take turns: each turn costs a switch, and what was read is to be in a cache when written. */
+/**
+ * The same where two threads take turns: each turn costs a switch, and what was read is to be in a cache when written.
+ */
 export const THREADED_CHUNK_BYTES = 1024 * 1024;
 /** The same where extents are shared without being read. */
 export const SHARED_CHUNK_BYTES = 64 * 1024 * 1024;
 
 /**
- * The single place where bytes move: takes chunks of a window, reads them into wasm memory, finds what is not zero, lets
- * the packer place it, writes it. Runs the same on one thread, on several, and over asynchronous sources.
+ * The single place where bytes move: takes chunks of a window, reads them into wasm memory, finds what is not zero,
+ * lets the packer place it, writes it. Runs the same on one thread, on several, and over asynchronous sources.
  */
 export class Copier {
   private readonly packer: Packer;

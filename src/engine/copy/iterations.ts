@@ -10,7 +10,10 @@ const MOST_ASKED = Math.floor(0x7fffffff / SECTOR);
 /** One part of a conversion's input. */
 export interface Part {
   readonly source: Source;
-  /** Sectors that the source's own clusters have; 1 where it has none. A run never ends within one, where it can help it. */
+  /**
+   * Sectors that the source's own clusters have; 1 where it has none. A run never ends within one,
+   * where it can help it.
+   */
   readonly alignment: number;
 }
 

@@ -15,9 +15,9 @@ export interface NtfsRescue {
 }
 
 /**
- * Prepares a source with read errors for opening as NTFS: an unreadable boot sector is replaced by its copy, unreadable records
- * of the first system files by those of $MFTMirr and the other way round; clones hold the replacement. Anything else that is
- * unreadable reads as lost sectors. Throws what `readBoot` throws where no boot sector is found.
+ * Prepares a source with read errors for opening as NTFS: an unreadable boot sector is replaced by its copy, unreadable
+ * records of the first system files by those of $MFTMirr and the other way round; clones hold the replacement. Anything
+ * else that is unreadable reads as lost sectors. Throws what `readBoot` throws where no boot sector is found.
  */
 export async function openNtfsRescue(
   base: Source,

@@ -23,7 +23,9 @@ export interface CompressedJob extends Omit<RequestJob, "sink" | "exact" | "rule
   readonly keepZero: boolean;
 }
 
-/** What a batch stands for: the disk's byte where each of its clusters begins, and the bytes that the disk has there. */
+/**
+ * What a batch stands for: the disk's byte where each of its clusters begins, and the bytes that the disk has there.
+ */
 interface Load {
   readonly at: number[];
   readonly length: number[];

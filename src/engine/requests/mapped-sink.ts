@@ -27,7 +27,9 @@ export function mappedSink(image: MappedImage, target: Target, disk: Target = ta
 const ZEROS = 2;
 const STORED = 3;
 
-/** The places of an image that was allocated ahead. Where L2 entries are extended, subclusters are marked as they come. */
+/**
+ * The places of an image that was allocated ahead. Where L2 entries are extended, subclusters are marked as they come.
+ */
 export class MappedPlaces {
   private readonly header: Qcow2Header;
   private readonly target: Target;

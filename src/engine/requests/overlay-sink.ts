@@ -31,8 +31,9 @@ interface Places {
 }
 
 /**
- * A new QCOW2 image over a backing file that `packer` lays out: what a request leaves of a cluster is copied up, and zeros
- * become zero clusters where qemu-img makes them so. The target must be fresh. `disk`: the data file, where there is one.
+ * A new QCOW2 image over a backing file that `packer` lays out: what a request leaves of a cluster is copied
+ * up, and zeros become zero clusters where qemu-img makes them so. The target must be fresh. `disk`: the data
+ * file, where there is one.
  */
 export function overlaySink(
   overlay: Omit<Overlay, "guestSize">,
@@ -152,7 +153,10 @@ class OverlayRequests {
     return this.places.store(bytes, at);
   }
 
-  /** Makes whole units zero; of a part of one, only where the rest of it reads as zeros anyway. False: it must be stored. */
+  /**
+   * Makes whole units zero; of a part of one, only where the rest of it reads as zeros anyway.
+   * False: it must be stored.
+   */
   private async zeroUnits(at: number, length: number): Promise<boolean> {
     const { unit, guestSize } = this.overlay;
     const end = at + length;

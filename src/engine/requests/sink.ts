@@ -1,6 +1,6 @@
 /**
- * Where a conversion's requests go: an image that is being made, or one that is there. Requests come in ascending order;
- * offsets are bytes of the disk, multiples of 512 like the lengths.
+ * Where a conversion's requests go: an image that is being made, or one that is there. Requests come in ascending
+ * order; offsets are bytes of the disk, multiples of 512 like the lengths.
  */
 export interface RequestSink {
   /** Stores bytes; they may be reused once the call has settled. */

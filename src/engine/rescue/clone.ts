@@ -28,9 +28,9 @@ export interface RescueCloneOptions {
 }
 
 /**
- * Clones blocks of a failing source: first all that reads well, in ascending order; then what failed or was skipped, sector by
- * sector; then, `retries` times, what is still missing. The target must be seekable and is not committed. Throws IoError for
- * anything but read errors, AbortError.
+ * Clones blocks of a failing source: first all that reads well, in ascending order; then what failed or was skipped,
+ * sector by sector; then, `retries` times, what is still missing. The target must be seekable and is not committed.
+ * Throws IoError for anything but read errors, AbortError.
  */
 export async function rescueClone(
   source: RescueSource,

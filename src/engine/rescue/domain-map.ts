@@ -1,6 +1,6 @@
 /**
- * What of a source was read, as the map files of GNU ddrescue say it: each byte is not tried yet, part of a block that failed
- * (not trimmed, not scraped), bad, or finished.
+ * What of a source was read, as the map files of GNU ddrescue say it: each byte is not tried yet, part of a block that
+ * failed (not trimmed, not scraped), bad, or finished.
  */
 export const UNTRIED = "?";
 export const UNTRIMMED = "*";

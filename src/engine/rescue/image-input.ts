@@ -35,9 +35,9 @@ export interface RescueImageOptions {
 }
 
 /**
- * A special image of ntfsclone on a failing source, from front to back: sectors of clusters that cannot be read (EIO) hold the
- * marker of lost ones. A command that cannot be read is concluded from those that follow; where that is impossible, and in the
- * header, the read error is thrown.
+ * A special image of ntfsclone on a failing source, from front to back: sectors of clusters that cannot be read (EIO)
+ * hold the marker of lost ones. A command that cannot be read is concluded from those that follow; where that is
+ * impossible, and in the header, the read error is thrown.
  */
 export class RescueImageInput implements SequentialSource {
   readonly label: string;
@@ -115,7 +115,10 @@ export class RescueImageInput implements SequentialSource {
     return Math.floor(Math.min(most, MOST_CAP) / STEP);
   }
 
-  /** At most `most` bytes that end where a sector of the cluster at hand does; `least` where there is no cluster at hand. */
+  /**
+   * At most `most` bytes that end where a sector of the cluster at hand does; `least` where there
+   * is no cluster at hand.
+   */
   private whole(most: number, least: number): number {
     if (this.inside !== "data") return least;
     if (most >= this.left) return this.left;

@@ -11,8 +11,8 @@ function hex(n: number): string {
 }
 
 /**
- * A map as GNU ddrescue writes its map files ("mapfile structure" in its manual). `made` is what the first comment says of the
- * program.
+ * A map as GNU ddrescue writes its map files ("mapfile structure" in its manual). `made` is what the first
+ * comment says of the program.
  */
 export function formatMapfile(map: DomainMap, made: string): string {
   let done = true;
@@ -34,8 +34,8 @@ export function formatMapfile(map: DomainMap, made: string): string {
 }
 
 /**
- * Reads a map file for a source of `size` bytes. What it does not mention is not tried yet; what lies beyond the source is
- * left out. Throws FormatError naming the line.
+ * Reads a map file for a source of `size` bytes. What it does not mention is not tried yet; what lies beyond the source
+ * is left out. Throws FormatError naming the line.
  */
 export function parseMapfile(text: string, size: number): DomainMap {
   const map = new DomainMap(size);

@@ -21,7 +21,9 @@ export interface RescueSourceOptions {
   readonly domain?: DomainMap;
   /** How often a sector that fails is tried again at once. Default 0. */
   readonly retries?: number;
-  /** Called once `startCopying` was, for each sector that fails for good, once: by `read`, or with `defer` by `settle`. */
+  /**
+   * Called once `startCopying` was, for each sector that fails for good, once: by `read`, or with `defer` by `settle`.
+   */
   readonly onLost?: (at: number) => void;
   /** Milliseconds that went by. Default: the host's clock. */
   readonly now?: () => number;
@@ -32,20 +34,20 @@ export interface CopyRules {
   /** What the domain map calls finished is in the copy already. Default: nothing is, whatever the map says. */
   readonly resume?: boolean;
   /**
-   * Leave what follows several failures in a row for later (`settle`): it reads as lost for now. For targets that can be
-   * written again.
+   * Leave what follows several failures in a row for later (`settle`): it reads as lost for now. For targets
+   * that can be written again.
    */
   readonly defer?: boolean;
   /**
-   * Milliseconds that failing reads of one bad stretch may take. Then `read`, without `defer`, looks for the end of the stretch,
-   * and what lies before it is lost. `settle` leaves out what is left of a stretch. Default: no limit.
+   * Milliseconds that failing reads of one bad stretch may take. Then `read`, without `defer`, looks for the end of the
+   * stretch, and what lies before it is lost. `settle` leaves out what is left of a stretch. Default: no limit.
    */
   readonly patience?: number;
 }
 
 /**
- * A source that goes on where the base has read errors (EIO): a sector that cannot be read holds ntfsclone's marker. Anything
- * else that goes wrong is thrown. Not `plain`, so that every byte comes through here.
+ * A source that goes on where the base has read errors (EIO): a sector that cannot be read holds ntfsclone's marker.
+ * Anything else that goes wrong is thrown. Not `plain`, so that every byte comes through here.
  */
 export class RescueSource implements Source {
   readonly label: string;
@@ -119,7 +121,10 @@ export class RescueSource implements Source {
     };
   }
 
-  /** From now on what is read counts as finished, what cannot be read is reported, and bad stretches are left as the rules say. */
+  /**
+   * From now on what is read counts as finished, what cannot be read is reported, and bad stretches
+   * are left as the rules say.
+   */
   startCopying(rules: CopyRules = {}): void {
     this.lost = new BlockSet(Math.ceil(this.size / this.sectorSize));
     this.deferring = rules.defer === true;
@@ -165,8 +170,9 @@ export class RescueSource implements Source {
   }
 
   /**
-   * Tries again what reads have left for later since copying began, then, `retries` times, all they have lost; what can be read
-   * goes to `write`. What stays lost is handed to `onLost`, in ascending order. `check` is called between sectors.
+   * Tries again what reads have left for later since copying began, then, `retries` times, all they have
+   * lost; what can be read goes to `write`. What stays lost is handed to `onLost`, in ascending order.
+   * `check` is called between sectors.
    */
   async settle(
     write: (bytes: Uint8Array, at: number) => void | Promise<void>,
@@ -273,8 +279,8 @@ export class RescueSource implements Source {
   }
 
   /**
-   * Looks for the end of a bad stretch from byte `bad` on: at growing distances, `first` and more, for a sector that can be read,
-   * then between that and the last one that cannot.
+   * Looks for the end of a bad stretch from byte `bad` on: at growing distances, `first` and more, for a sector that
+   * can be read, then between that and the last one that cannot.
    */
   private async endOfStretch(bad: number, first: number): Promise<number> {
     const size = this.sectorSize;

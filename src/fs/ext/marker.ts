@@ -57,8 +57,8 @@ export class Marker {
   }
 
   /**
-   * As `mark`, for the number of a 64-bit field that a JS number may not hold exactly. Native's counter wraps around behind
-   * 2^64 - 1.
+   * As `mark`, for the number of a 64-bit field that a JS number may not hold exactly. Native's counter
+   * wraps around behind 2^64 - 1.
    */
   markWide(start: bigint, length: number, role: Role): void {
     if (start <= BigInt(Number.MAX_SAFE_INTEGER)) {

@@ -18,8 +18,8 @@ export async function openBitmap(parts: NtfsParts): Promise<Stream> {
 }
 
 /**
- * Bytes of $Bitmap that are looked at: one bit for each cluster and, where it has one, one for the piece after the last.
- * Throws NTFS_BITMAP_TOO_SMALL where it lacks bits of clusters.
+ * Bytes of $Bitmap that are looked at: one bit for each cluster and, where it has one, one for the piece after the
+ * last. Throws NTFS_BITMAP_TOO_SMALL where it lacks bits of clusters.
  */
 export function bitmapBytes(parts: NtfsParts, stream: Stream): number {
   const { clusters } = parts.boot;
@@ -36,8 +36,9 @@ export function bitmapBytes(parts: NtfsParts, stream: Stream): number {
 const SECTOR = 512;
 
 /**
- * Hands over $Bitmap's first `length` bytes, a piece at a time in `buffer`; `bytes` holds until `use` returns. With `onLost` what
- * cannot be read (EIO) has all bits set, and `onLost` is told which bytes these are, before `use` gets them.
+ * Hands over $Bitmap's first `length` bytes, a piece at a time in `buffer`; `bytes` holds until `use`
+ * returns. With `onLost` what cannot be read (EIO) has all bits set, and `onLost` is told which bytes these
+ * are, before `use` gets them.
  */
 export async function eachBitmapPiece(
   stream: Stream,

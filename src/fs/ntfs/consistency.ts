@@ -34,8 +34,9 @@ export interface CompareOptions {
 }
 
 /**
- * Compares $Bitmap with the clusters in use (before bad ones are dropped), as native does. Bits from the volume's end to the
- * end of their byte must be set. Throws NTFS_BITMAP_TOO_SMALL, NtfsError for a $Bitmap that cannot be read, IoError.
+ * Compares $Bitmap with the clusters in use (before bad ones are dropped), as native does. Bits from the
+ * volume's end to the end of their byte must be set. Throws NTFS_BITMAP_TOO_SMALL, NtfsError for a $Bitmap that
+ * cannot be read, IoError.
  */
 export async function compareBitmap(
   parts: NtfsParts,

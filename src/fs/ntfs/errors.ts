@@ -27,8 +27,8 @@ export type NtfsErrorCode =
 /** What the native tool says and returns at the same place. */
 export interface NativeWords {
   /**
-   * Lines separated by "\n", without "ERROR: " before and the errno's text after them. Of a volume that cannot be opened
-   * they are what the library says besides the tool's own "Opening ... failed". "" where it says nothing.
+   * Lines separated by "\n", without "ERROR: " before and the errno's text after them. Of a volume that cannot be
+   * opened they are what the library says besides the tool's own "Opening ... failed". "" where it says nothing.
    */
   readonly text?: string;
   /** The errno it ends with; 0 where there is none. Default EIO. */

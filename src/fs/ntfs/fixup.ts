@@ -4,8 +4,8 @@ import { NtfsError } from "./errors.ts";
 import { FIXUP_STRIDE, MAGIC_BAAD, MST } from "./layout.ts";
 
 /**
- * A record as it was read: usable, without its magic, torn (written in part), not readable at all, or with an impossible
- * update sequence array: native uses such a record as it is, sequence numbers in it and all.
+ * A record as it was read: usable, without its magic, torn (written in part), not readable at all, or with an
+ * impossible update sequence array: native uses such a record as it is, sequence numbers in it and all.
  */
 export const RECORD_OK = 0;
 export const RECORD_NO_MAGIC = 1;
@@ -19,9 +19,9 @@ export function isUsable(state: number): boolean {
 }
 
 /**
- * Removes the fixups of `count` records of `size` bytes that lie in `slot` from its start, and writes one state a record
- * (RECORD_OK ...) to `states` (in wasm memory too). `magic`: what a record must start with. Returns how many records
- * are not RECORD_OK; those are left as they are.
+ * Removes the fixups of `count` records of `size` bytes that lie in `slot` from its start, and writes one state a
+ * record (RECORD_OK ...) to `states` (in wasm memory too). `magic`: what a record must start with. Returns how many
+ * records are not RECORD_OK; those are left as they are.
  */
 export function removeFixups(slot: Slot, size: number, count: number, magic: number, states: Slot): number {
   if (count * size > slot.bytes.length || count > states.bytes.length)
@@ -30,8 +30,8 @@ export function removeFixups(slot: Slot, size: number, count: number, magic: num
 }
 
 /**
- * Puts the fixups back: counts each record's update sequence number up by one (0 and 0xffff become 1), as a writer does.
- * Records without `magic` or with an impossible update sequence are left alone. Returns how many were done.
+ * Puts the fixups back: counts each record's update sequence number up by one (0 and 0xffff become 1), as a writer
+ * does. Records without `magic` or with an impossible update sequence are left alone. Returns how many were done.
  */
 export function applyFixups(slot: Slot, size: number, count: number, magic: number): number {
   if (count * size > slot.bytes.length)
@@ -40,8 +40,8 @@ export function applyFixups(slot: Slot, size: number, count: number, magic: numb
 }
 
 /**
- * Removes the fixups of the one record that `b` is, and returns its state; it stays as it is where that is not RECORD_OK. For
- * single records, without starting the kernel.
+ * Removes the fixups of the one record that `b` is, and returns its state; it stays as it is where that is not
+ * RECORD_OK. For single records, without starting the kernel.
  */
 export function removeFixup(b: Uint8Array, magic: number): number {
   if (u32le(b, MST.magic) !== magic) return RECORD_NO_MAGIC;
@@ -62,7 +62,9 @@ export function stateText(state: number): string {
   return state === RECORD_TORN ? "its update sequence does not match: written in part" : "unreadable";
 }
 
-/** The error for record `number`, which begins with `magic` and could not be used. `at`: where it lies, bytes, or -1. */
+/**
+ * The error for record `number`, which begins with `magic` and could not be used. `at`: where it lies, bytes, or -1.
+ */
 export function badState(state: number, number: number, magic: number, at: number): NtfsError {
   // To native a torn record has the magic BAAD.
   const seen = state === RECORD_TORN ? MAGIC_BAAD : magic;

@@ -10,8 +10,8 @@ import { twiceText, type WalkOptions, walkClusters } from "./walk.ts";
 /** The clusters that files own, as native finds them. */
 export interface InUse {
   /**
-   * Clusters in use, and number boot.clusters (the piece after the last whole cluster, with the backup boot sector), which
-   * always counts as in use.
+   * Clusters in use, and number boot.clusters (the piece after the last whole cluster, with the backup boot sector),
+   * which always counts as in use.
    */
   readonly blocks: BlockSet;
   /** Clusters in use, bad ones too, without the piece after the last. */
@@ -24,7 +24,9 @@ export interface InUse {
 }
 
 export interface InUseOptions extends WalkOptions {
-  /** Called for each cluster that is met again (the first million), to tolerate it. Without it such a volume is refused. */
+  /**
+   * Called for each cluster that is met again (the first million), to tolerate it. Without it such a volume is refused.
+   */
   readonly onDuplicate?: (cluster: number) => void;
 }
 
@@ -32,8 +34,9 @@ export interface InUseOptions extends WalkOptions {
 const MOST_DUPLICATES = 1 << 20;
 
 /**
- * Finds the clusters in use by walking the master file table, as native does: base records in use, all their attributes,
- * holes left out. Throws NtfsError: NTFS_BAD_RUNLIST, NTFS_CLUSTER_TWICE (its nativeText is what ntfsclone prints); AbortError.
+ * Finds the clusters in use by walking the master file table, as native does: base records in use, all their
+ * attributes, holes left out. Throws NtfsError: NTFS_BAD_RUNLIST, NTFS_CLUSTER_TWICE (its nativeText is what
+ * ntfsclone prints); AbortError.
  */
 export async function inUse(parts: NtfsParts, options: InUseOptions = {}): Promise<InUse> {
   const { clusters: limit } = parts.boot;

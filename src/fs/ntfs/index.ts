@@ -36,8 +36,8 @@ export interface IndexEntry {
 }
 
 /**
- * The names in a folder, short names beside long ones left out: those in the record first, then those of each index block in
- * use, in stored order. Throws NtfsError NTFS_BAD_INDEX where a block or an entry is corrupt; IoError.
+ * The names in a folder, short names beside long ones left out: those in the record first, then those of each index
+ * block in use, in stored order. Throws NtfsError NTFS_BAD_INDEX where a block or an entry is corrupt; IoError.
  */
 export async function readIndex(parts: NtfsParts, inode: Inode): Promise<IndexEntry[]> {
   const root = inode.attributes.find((a) => a.type === AT.indexRoot && a.name === NAMES);

@@ -40,8 +40,8 @@ export interface NtfsParts {
 }
 
 /**
- * Opens inode `number`. Throws NtfsError with native's errno: ENOENT for a record that is not in use, is an extension or has
- * no standard information; EIO for one that is corrupt (both are skipped by a walk).
+ * Opens inode `number`. Throws NtfsError with native's errno: ENOENT for a record that is not in use, is an extension
+ * or has no standard information; EIO for one that is corrupt (both are skipped by a walk).
  */
 export async function readInode(parts: NtfsParts, number: number): Promise<Inode> {
   const r = parts.mft.read(number);

@@ -5,9 +5,9 @@ const CHUNK = 4096;
 const COMPRESSED = 0x8000;
 
 /**
- * Unpacks LZNT1, the compression of NTFS files: chunks of 4 KiB, each with a 16-bit header, up to a header of 0 or the end of
- * either side. What a chunk does not fill is zeros. Returns null where the input is corrupt: it leads before a chunk's start
- * or runs past its end. Source: MS-XCA, "LZNT1 Algorithm Details".
+ * Unpacks LZNT1, the compression of NTFS files: chunks of 4 KiB, each with a 16-bit header, up to a header of 0 or the
+ * end of either side. What a chunk does not fill is zeros. Returns null where the input is corrupt: it leads before a
+ * chunk's start or runs past its end. Source: MS-XCA, "LZNT1 Algorithm Details".
  */
 export function unpackLznt1(packed: Uint8Array, into: Uint8Array): Uint8Array | null {
   into.fill(0);

@@ -63,8 +63,8 @@ export class Mft {
   }
 
   /**
-   * One record, a copy, fixups removed. Throws NtfsError: NTFS_NO_RECORD for a number past the end, NTFS_BAD_RECORD without
-   * FILE magic or with a torn one; IoError from the source.
+   * One record, a copy, fixups removed. Throws NtfsError: NTFS_NO_RECORD for a number past the end, NTFS_BAD_RECORD
+   * without FILE magic or with a torn one; IoError from the source.
    */
   read(number: number): Uint8Array | Promise<Uint8Array> {
     if (!(number >= 0 && number < this.mapped))
@@ -120,8 +120,8 @@ export class Mft {
   }
 
   /**
-   * Reads records from number `first` into `bytes`, as stored; `states` get RECORD_OK or RECORD_UNREADABLE. What cannot be
-   * read at once is read again record by record, so that one bad sector costs one record.
+   * Reads records from number `first` into `bytes`, as stored; `states` get RECORD_OK or RECORD_UNREADABLE. What cannot
+   * be read at once is read again record by record, so that one bad sector costs one record.
    */
   fill(bytes: Uint8Array, states: Uint8Array, first: number): void | Promise<void> {
     states.fill(RECORD_OK);
@@ -166,9 +166,9 @@ function survivable(error: unknown): boolean {
 }
 
 /**
- * Walks records in ascending order, a batch at a time. After `next` has answered true, `count` records, the first numbered
- * `first`, lie in `bytes` with their fixups removed, and `states` says which are usable; both hold until the next call.
- * Stretches of $MFT that lie in holes are left out. Takes arena slots: `close` it.
+ * Walks records in ascending order, a batch at a time. After `next` has answered true, `count` records, the first
+ * numbered `first`, lie in `bytes` with their fixups removed, and `states` says which are usable; both hold until the
+ * next call. Stretches of $MFT that lie in holes are left out. Takes arena slots: `close` it.
  */
 export class RecordScan {
   first = 0;

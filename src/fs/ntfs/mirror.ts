@@ -12,8 +12,8 @@ export function mirrorRecords(boot: BootSector): number {
 }
 
 /**
- * Compares the records of $MFTMirr with those of $MFT, as far as they are in use. Returns null where they agree, else what
- * native refuses the volume for. Throws IoError from the source.
+ * Compares the records of $MFTMirr with those of $MFT, as far as they are in use. Returns null where they agree, else
+ * what native refuses the volume for. Throws IoError from the source.
  */
 export async function compareMirror(parts: NtfsParts): Promise<NtfsError | null> {
   const { source, boot, mft } = parts;

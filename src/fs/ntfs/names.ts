@@ -169,8 +169,8 @@ export function clustersOf(
 }
 
 /**
- * The files that lie on clusters of a set, by record number; records of files whose own $MFT records lie there are among
- * them (part "$MFT record"). Files whose records cannot be read are named by their folders.
+ * The files that lie on clusters of a set, by record number; records of files whose own $MFT records lie there are
+ * among them (part "$MFT record"). Files whose records cannot be read are named by their folders.
  */
 export async function filesOn(parts: NtfsParts, clusters: BlockSet): Promise<FileOnClusters[]> {
   const { mft, boot } = parts;

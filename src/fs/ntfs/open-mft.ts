@@ -16,8 +16,9 @@ const LEAST_RECORDS = 4;
 type Refuse = (detail: string, text?: string, errno?: number) => NtfsError;
 
 /**
- * Opens the master file table: record 0 where the boot sector says, then, extent by extent, what its attribute list names;
- * each extent's record must lie in what is known so far. Throws NtfsError NTFS_BAD_MFT, NTFS_BAD_RECORD, NTFS_BAD_RUNLIST.
+ * Opens the master file table: record 0 where the boot sector says, then, extent by extent, what its attribute
+ * list names; each extent's record must lie in what is known so far. Throws NtfsError NTFS_BAD_MFT,
+ * NTFS_BAD_RECORD, NTFS_BAD_RUNLIST.
  */
 export async function openMft(source: Source, boot: BootSector): Promise<Mft> {
   const at = boot.mftLcn * boot.clusterSize;

@@ -145,8 +145,8 @@ export class Attribute {
   }
 
   /**
-   * As `runs`, for the first extent only as far as the allocated size has room for them. Throws NTFS_BAD_RUNLIST as native
-   * does when it follows a run list.
+   * As `runs`, for the first extent only as far as the allocated size has room for them. Throws NTFS_BAD_RUNLIST as
+   * native does when it follows a run list.
    */
   runsWithin(clusterSize: number): Runs {
     const { runs, allocated } = this;

@@ -3,8 +3,8 @@ import { NtfsError } from "./errors.ts";
 import { HOLE_LCN, RUN, type Runs, runOf } from "./runlist.ts";
 
 /**
- * Fills `into` from byte `at` of what `runs` map; holes read as zeros. Answers synchronously where the source does. Throws
- * NTFS_BAD_STREAM past the last run, NTFS_SHORT_READ past the end of the source, and what the source throws.
+ * Fills `into` from byte `at` of what `runs` map; holes read as zeros. Answers synchronously where the source does.
+ * Throws NTFS_BAD_STREAM past the last run, NTFS_SHORT_READ past the end of the source, and what the source throws.
  */
 export function readRuns(
   source: Source,

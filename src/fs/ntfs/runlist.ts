@@ -2,8 +2,8 @@ import { u32le } from "../../bytes/endian.ts";
 import { EINVAL, EIO, NtfsError } from "./errors.ts";
 
 /**
- * Runs of a non-resident attribute, ascending by VCN: triples (vcn, lcn, length) in clusters, `RUN` numbers each. A hole has
- * the lcn HOLE_LCN.
+ * Runs of a non-resident attribute, ascending by VCN: triples (vcn, lcn, length) in clusters, `RUN` numbers each. A
+ * hole has the lcn HOLE_LCN.
  */
 export type Runs = Float64Array;
 /** Numbers a run takes in `Runs`. */

@@ -23,9 +23,9 @@ import { HOLE_LCN, RUN, type Runs } from "./runlist.ts";
 import { KIND_NAMED, walkClusters } from "./walk.ts";
 
 /**
- * Decides which clusters of a volume to take; see Volume.select. "metadata" is what `ntfsclone -m` keeps (before it wipes
- * anything), "data" everything the files own, "used" that and what $Bitmap marks besides, "all" every cluster. The piece after
- * the last whole cluster, with the backup boot sector, belongs to every scope.
+ * Decides which clusters of a volume to take; see Volume.select. "metadata" is what `ntfsclone -m` keeps (before it
+ * wipes anything), "data" everything the files own, "used" that and what $Bitmap marks besides, "all" every cluster.
+ * The piece after the last whole cluster, with the backup boot sector, belongs to every scope.
  */
 export async function select(
   parts: NtfsParts & { readonly size: number },
@@ -109,7 +109,10 @@ function restIsData(blocks: BlockSet, roles: Map<Role, BlockSet>): void {
   }
 }
 
-/** What $Bitmap marks besides, and what a part of it that cannot be read describes. Without $Bitmap, what the files own has to do. */
+/**
+ * What $Bitmap marks besides, and what a part of it that cannot be read describes. Without $Bitmap, what
+ * the files own has to do.
+ */
 async function addMarked(parts: NtfsParts, blocks: BlockSet, warnings: string[]): Promise<void> {
   const { clusters } = parts.boot;
   const kernel = Kernel.get();

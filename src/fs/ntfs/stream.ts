@@ -7,7 +7,9 @@ import type { Attribute } from "./record.ts";
 import { readRuns } from "./run-reader.ts";
 import { checkRuns, joinRuns, type Runs } from "./runlist.ts";
 
-/** The contents of one attribute, all its extents joined, read as stored (compressed or encrypted bytes as they are). */
+/**
+ * The contents of one attribute, all its extents joined, read as stored (compressed or encrypted bytes as they are).
+ */
 export class Stream {
   readonly structure: string;
   /** Bytes. */
@@ -88,7 +90,10 @@ export class Stream {
   }
 }
 
-/** One attribute of an inode as a stream, or null where it has none. Throws NtfsError for extents that do not fit together. */
+/**
+ * One attribute of an inode as a stream, or null where it has none. Throws NtfsError for extents
+ * that do not fit together.
+ */
 export function openStream(
   parts: { readonly source: Source; readonly boot: BootSector },
   inode: Inode,

@@ -33,8 +33,8 @@ const MOST_ATTR_DEF = 0xffffff;
 const SECURE_VERSION = 3;
 
 /**
- * What the native tool checks besides when it opens a volume: $MFTMirr, $Bitmap, $UpCase, $Volume, $AttrDef, the root directory,
- * $Secure. Throws NtfsError.
+ * What the native tool checks besides when it opens a volume: $MFTMirr, $Bitmap, $UpCase, $Volume, $AttrDef, the root
+ * directory, $Secure. Throws NtfsError.
  */
 export async function checkSystemFiles(parts: NtfsParts): Promise<void> {
   const differs = await compareMirror(parts);

@@ -19,8 +19,9 @@ export interface NtfsOpenOptions {
   /** Use the copy of the boot sector at the end of the source where the first one is destroyed. Default false. */
   readonly backupBoot?: boolean;
   /**
-   * Open it as the native tool does: refuse it where system files it needs cannot be read or $MFTMirr differs from $MFT, and
-   * leave the version to `checkVersion`, which it looks at later. Default false: no more than what is needed, and a warning.
+   * Open it as the native tool does: refuse it where system files it needs cannot be read or $MFTMirr differs
+   * from $MFT, and leave the version to `checkVersion`, which it looks at later. Default false: no more than what
+   * is needed, and a warning.
    */
   readonly strict?: boolean;
 }
@@ -80,8 +81,8 @@ export class NtfsVolume implements Volume, NtfsParts {
   }
 
   /**
-   * Calls `visit` for each record in order with its bytes (a view that holds until it returns) and its state (RECORD_OK and
-   * others). A promise it returns is waited for.
+   * Calls `visit` for each record in order with its bytes (a view that holds until it returns) and its state (RECORD_OK
+   * and others). A promise it returns is waited for.
    */
   async forEachRecord(
     visit: (number: number, bytes: Uint8Array, state: number) => void | Promise<void>,

@@ -39,9 +39,9 @@ export interface WalkOptions {
 }
 
 /**
- * Walks the base records in use and hands over the clusters of their non-resident attributes. Records that cannot be read or
- * opened are skipped, as in native. Throws NtfsError NTFS_BAD_RUNLIST for a run list that is corrupt or leaves the volume;
- * AbortError.
+ * Walks the base records in use and hands over the clusters of their non-resident attributes. Records that cannot be
+ * read or opened are skipped, as in native. Throws NtfsError NTFS_BAD_RUNLIST for a run list that is corrupt or
+ * leaves the volume; AbortError.
  */
 export async function walkClusters(
   parts: NtfsParts,

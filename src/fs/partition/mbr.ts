@@ -37,9 +37,9 @@ export function mbrSlots(sector: Uint8Array): MbrSlot[] | null {
 }
 
 /**
- * Partitions of an MBR: primary ones as 1 to 4, logical ones from 5. `unit` is the bytes of a sector. Null where the entries make no sense
- * for a disk of this size. A chain of extended boot records ends where it loops, leaves the disk or stops
- * making sense.
+ * Partitions of an MBR: primary ones as 1 to 4, logical ones from 5. `unit` is the bytes of a sector. Null where the
+ * entries make no sense for a disk of this size. A chain of extended boot records ends where it loops, leaves the
+ * disk or stops making sense.
  */
 export async function readMbr(
   source: Source,

@@ -17,8 +17,8 @@ const SECTOR_SIZES: readonly number[] = [512, 4096];
 /**
  * Finds the partition table of a disk. GPT is taken where a protective MBR announces it, its backup where
  * the primary is damaged. `sectorSize` (bytes, a power of two from 512) is the unit of both tables; without it an MBR
- * counts in the source's own sectors, or 512, and a GPT is looked for at those, 512 and 4096. Throws FormatError where a GPT is announced and no copy of it can be used;
- * IoError from the source.
+ * counts in the source's own sectors, or 512, and a GPT is looked for at those, 512 and 4096. Throws FormatError where
+ * a GPT is announced and no copy of it can be used; IoError from the source.
  */
 export async function readPartitionTable(source: Source, sectorSize?: number): Promise<PartitionTable> {
   const none: PartitionTable = { kind: "none", partitions: [] };

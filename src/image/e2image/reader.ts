@@ -14,8 +14,8 @@ const BATCH = 4096;
 
 /**
  * Opens a normal image of e2image as the volume restricted to what the image holds: superblock, descriptors, inode
- * tables and initialised bitmaps at their own places (what installing it writes), holes elsewhere. Closing leaves `file` open. Errors: see
- * `readE2image`, and ExtError where an inode table lies outside the volume.
+ * tables and initialised bitmaps at their own places (what installing it writes), holes elsewhere. Closing leaves
+ * `file` open. Errors: see `readE2image`, and ExtError where an inode table lies outside the volume.
  */
 export async function openE2image(file: Source): Promise<OpenedImage> {
   const image = await readE2image(file);

@@ -240,7 +240,9 @@ export class Allocator {
     return this.placeTable(start, additional, true, () => {});
   }
 
-  /** Puts missing refcount blocks and a new table at `start`; `hook` adds a block that exists but is not in the old one. */
+  /**
+   * Puts missing refcount blocks and a new table at `start`; `hook` adds a block that exists but is not in the old one.
+   */
   private placeTable(start: number, additional: number, exact: boolean, hook: () => void): number {
     const s = this.state;
     const { perBlock, entriesPerCluster } = this;

@@ -27,8 +27,8 @@ export interface StatusSource extends Source {
   /** Bytes that a run is rounded down to where it can be: the cluster. Absent: the sector. */
   readonly statusAlignment?: number;
   /**
-   * The run at `at` (up to `end`, both in bytes) into `run`. `own`: of this layer alone. Null when it is there, a promise
-   * when it will be. Throws FormatError for damaged tables.
+   * The run at `at` (up to `end`, both in bytes) into `run`. `own`: of this layer alone. Null when it is there, a
+   * promise when it will be. Throws FormatError for damaged tables.
    */
   status(at: number, end: number, own: boolean, run: StatusRun): Promise<void> | null;
 }

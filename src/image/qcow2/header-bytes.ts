@@ -25,8 +25,8 @@ export function isKnown(type: number): boolean {
 }
 
 /**
- * A whole header: the fixed fields (with the place of the backing file name set in them), the extensions in qemu's order,
- * their end, and the backing file name.
+ * A whole header: the fixed fields (with the place of the backing file name set in them), the extensions in qemu's
+ * order, their end, and the backing file name.
  */
 export function joinHeader(
   fields: Uint8Array,

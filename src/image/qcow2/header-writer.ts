@@ -48,7 +48,9 @@ export function v2Header(f: HeaderFields): Uint8Array {
   return b;
 }
 
-/** The header with its extensions and the backing file name. Throws RangeError where it does not fit into one cluster. */
+/**
+ * The header with its extensions and the backing file name. Throws RangeError where it does not fit into one cluster.
+ */
 export function qemuHeader(f: HeaderFields): Uint8Array {
   const text = new TextEncoder();
   const v3 = f.version >= 3;

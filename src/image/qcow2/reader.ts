@@ -41,8 +41,8 @@ export interface OpenQcow2Options {
   /** Picks the snapshot to read instead of the disk as it is now; the size stays the disk's. */
   readonly snapshot?: (list: readonly Snapshot[]) => Snapshot;
   /**
-   * Called where a table or data lies beyond the end of the file, which then reads as zeros. Without it such reads throw
-   * FormatError.
+   * Called where a table or data lies beyond the end of the file, which then reads as zeros. Without it such
+   * reads throw FormatError.
    */
   readonly onTruncated?: OnTruncated;
 }
@@ -50,8 +50,8 @@ export interface OpenQcow2Options {
 /** An opened QCOW2 image: the disk inside it. */
 export interface Qcow2Image extends OpenedImage, StatusSource {
   /**
-   * The file that holds the data, where `status` is to ask the host about holes in it; null (the default) where not. See
-   * `looksPreallocated`.
+   * The file that holds the data, where `status` is to ask the host about holes in it; null (the default) where not.
+   * See `looksPreallocated`.
    */
   holes: Source | null;
   readonly header: Qcow2Header;

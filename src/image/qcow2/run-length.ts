@@ -4,8 +4,9 @@ import { Kernel } from "../../kernel/kernel.ts";
 const LONG = 256;
 
 /**
- * How many L2 entries from number `first` on (up to `last`) are known to be `step` more than the one before each: clusters with the
- * same flags that follow each other in the file. At least 1; of short runs nothing more is said. `words`: pairs, high first.
+ * How many L2 entries from number `first` on (up to `last`) are known to be `step` more than the one before each:
+ * clusters with the same flags that follow each other in the file. At least 1; of short runs nothing more is said.
+ * `words`: pairs, high first.
  */
 export function longRun(words: Uint32Array, first: number, last: number, step: number): number {
   if (last - first <= LONG) return 1;

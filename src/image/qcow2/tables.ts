@@ -214,7 +214,10 @@ export class Tables {
     return null;
   }
 
-  /** The end of the guest bytes from `at` on (up to `end`) that no L2 table covers; `at` where one does, or none is known. */
+  /**
+   * The end of the guest bytes from `at` on (up to `end`) that no L2 table covers; `at` where one
+   * does, or none is known.
+   */
   emptyUntil(at: number, end: number): number {
     const { l1 } = this;
     if (l1 === null) return at;

@@ -9,7 +9,9 @@ import { codeOf, hostError } from "./host-error.ts";
 import type { InPlaceTarget } from "./in-place-target.ts";
 import { startWriteback } from "./native.ts";
 
-/** Bytes written after which the host is told to begin writing to the disk: the flush at the end waits for less then. */
+/**
+ * Bytes written after which the host is told to begin writing to the disk: the flush at the end waits for less then.
+ */
 const WRITEBACK_EVERY = 32 * 1024 * 1024;
 
 /** A target opened in place, as a durable file. */
@@ -116,9 +118,9 @@ export interface NodeJournalStore extends JournalStore {
 }
 
 /**
- * The journal at `path`, held by this process alone: a symbolic link `PATH.lock` names the process, and one of a process
- * that is gone counts for nothing. Throws RefusedError "EBUSY_TARGET" where another process holds it, IoError where
- * nothing can be made there.
+ * The journal at `path`, held by this process alone: a symbolic link `PATH.lock` names the process, and one of a
+ * process that is gone counts for nothing. Throws RefusedError "EBUSY_TARGET" where another process holds it, IoError
+ * where nothing can be made there.
  */
 export function openJournalStore(path: string): NodeJournalStore {
   return new FileJournalStore(path);

@@ -5,9 +5,10 @@ import { codeOf, hostError } from "./host-error.ts";
 /** Most bytes read by one system call. */
 const MOST = 0x40000000;
 /**
- * Most bytes written by one: the page cache takes memory for a larger write in larger pieces, and a virtual machine whose
- * host takes free memory back does so from pieces of 128 KiB or of 2 MiB, which must then be faulted in anew. Measured with
- * 2.6 GB in such a machine, medians of 5: 1.1 s; 1.2 s with 128 KiB; 3.1 s with 512 KiB. Elsewhere it costs a tenth.
+ * Most bytes written by one: the page cache takes memory for a larger write in larger pieces, and a virtual
+ * machine whose host takes free memory back does so from pieces of 128 KiB or of 2 MiB, which must then be faulted
+ * in anew. Measured with 2.6 GB in such a machine, medians of 5: 1.1 s; 1.2 s with 128 KiB; 3.1 s with 512 KiB.
+ * Elsewhere it costs a tenth.
  */
 const MOST_WRITTEN = 64 * 1024;
 const ZEROS = 256 * 1024;

@@ -14,9 +14,9 @@ export interface FileGateOptions {
   /** Folder that names are relative to where the image that holds them is not a file. Default: the working folder. */
   readonly base?: string;
   /**
-   * How names are joined. "resolved" (default): to the real folder of the image that names them. "textual": as qemu does,
-   * backing files to the text of the image's name up to its last slash, data files to the working folder (or, where
-   * nothing is there, to the image's); labels are the joined texts.
+   * How names are joined. "resolved" (default): to the real folder of the image that names them. "textual": as qemu
+   * does, backing files to the text of the image's name up to its last slash, data files to the working folder (or,
+   * where nothing is there, to the image's); labels are the joined texts.
    */
   readonly names?: "resolved" | "textual";
 }
@@ -30,7 +30,8 @@ interface Link {
 /**
  * A gate that opens files by name, relative to the folder of the image that names them (as qemu does). Refuses, with
  * RefusedError: names with a protocol ("nbd:...", "json:...": EPROTOCOL), a file that is already part of the chain
- * (ELOOP), chains longer than `maxDepth` (EDEPTH), directories, FIFOs and devices. One gate serves one chain or several.
+ * (ELOOP), chains longer than `maxDepth` (EDEPTH), directories, FIFOs and devices. One gate serves
+ * one chain or several.
  */
 export function fileGate(options: FileGateOptions = {}): Gate {
   const maxDepth = options.maxDepth ?? 64;

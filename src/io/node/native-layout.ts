@@ -49,8 +49,8 @@ export const POLLIN = 1;
 export const POLLOUT = 4;
 
 /**
- * fcntl(2): asks for a lock of another open file description that conflicts. struct flock: s16 type at 0, s16 whence at 2,
- * s64 start at 8, s64 length at 16, s32 process at 24. Facts from asm-generic/fcntl.h.
+ * fcntl(2): asks for a lock of another open file description that conflicts. struct flock: s16 type at 0, s16 whence at
+ * 2, s64 start at 8, s64 length at 16, s32 process at 24. Facts from asm-generic/fcntl.h.
  */
 export const F_OFD_GETLK = 36;
 export const F_WRLCK = 1;

@@ -53,8 +53,8 @@ export function nativePipes(): boolean {
 }
 
 /**
- * Gives a pipe room for 1 MiB, or as much as this user may have: 64 KiB, as it is at first, let its two ends wait for each
- * other all the time. Never takes room away. Nothing happens where it cannot be done.
+ * Gives a pipe room for 1 MiB, or as much as this user may have: 64 KiB, as it is at first, let its two ends wait for
+ * each other all the time. Never takes room away. Nothing happens where it cannot be done.
  */
 export function enlargePipe(fd: number): void {
   const c = load();
@@ -65,8 +65,8 @@ export function enlargePipe(fd: number): void {
 }
 
 /**
- * Waits until a descriptor can be written (read), or there is an error to be had from it, for `milliseconds` at most (less
- * where a signal comes). False: not yet. Where it cannot be asked, true.
+ * Waits until a descriptor can be written (read), or there is an error to be had from it, for `milliseconds` at most
+ * (less where a signal comes). False: not yet. Where it cannot be asked, true.
  */
 export function waitFor(fd: number, what: "read" | "write", milliseconds: number): boolean {
   const c = load();
@@ -96,7 +96,10 @@ export function spliceFile(from: number, at: number, pipe: number, length: numbe
   }
 }
 
-/** Puts what lies in pipe `from`, up to `length` bytes, into pipe `to` as well, without copying. Returns as `spliceFile`. */
+/**
+ * Puts what lies in pipe `from`, up to `length` bytes, into pipe `to` as well, without copying.
+ * Returns as `spliceFile`.
+ */
 export function duplicatePipe(from: number, to: number, length: number): number {
   const c = load();
   if (c === null) return UNAVAILABLE;

@@ -126,8 +126,8 @@ export function copyRange(from: number, fromAt: number, to: number, toAt: number
 }
 
 /**
- * Makes the host begin to write a file's changes to its disk, without waiting for them: what a later flush has to wait for
- * is then less. Nothing happens where that cannot be done.
+ * Makes the host begin to write a file's changes to its disk, without waiting for them: what a later flush has to wait
+ * for is then less. Nothing happens where that cannot be done.
  */
 export function startWriteback(fd: number): void {
   load()?.syncFileRange(fd, 0, 0, SYNC_FILE_RANGE_WRITE);

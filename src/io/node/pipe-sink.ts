@@ -27,10 +27,10 @@ const SMALL = 64 * 1024;
 type Move = (done: number, length: number) => number;
 
 /**
- * The writing end of a pipe, a FIFO, a socket or anything else that takes bytes front to back. A pipe gets room for 1 MiB,
- * and file contents and zeros go into it without being copied, where the host can. What waits for the reader, or takes
- * long, settles later and lets the event loop turn meanwhile: a signal, or `abort`, then ends it with AbortError. Without
- * native calls all writes wait as long as they have to.
+ * The writing end of a pipe, a FIFO, a socket or anything else that takes bytes front to back. A pipe gets room for 1
+ * MiB, and file contents and zeros go into it without being copied, where the host can. What waits for the reader, or
+ * takes long, settles later and lets the event loop turn meanwhile: a signal, or `abort`, then ends it with AbortError.
+ * Without native calls all writes wait as long as they have to.
  */
 export class PipeSink implements Sink {
   private readonly base: number;

@@ -117,8 +117,9 @@ function held(path: string): boolean {
 }
 
 /**
- * Where bytes of a file or block device are mounted read-write, so that they may change while they are read, or null: its
- * own mount, those of its partitions (of partition `partition` alone, where that is given) and of what is built on it.
+ * Where bytes of a file or block device are mounted read-write, so that they may change while they are
+ * read, or null: its own mount, those of its partitions (of partition `partition` alone, where that is
+ * given) and of what is built on it.
  */
 export function writableMount(path: string, partition: number | null = null, host = HOST): string | null {
   const st = statOf(path);

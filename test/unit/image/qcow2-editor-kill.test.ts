@@ -1,5 +1,5 @@
-// Snapshots, sizes and format options: random changes against a plain model, and a process or a machine that dies in the middle of
-// each of them.
+// Snapshots, sizes and format options: random changes against a plain model, and a process or a machine that dies in
+// the middle of each of them.
 import { randomFillSync } from "node:crypto";
 import { join } from "node:path";
 import test from "ava";

@@ -1,5 +1,5 @@
-// The editor against a plain array of bytes: random changes to images of every shape that qemu-img makes, each checked by
-// qemu-img.
+// The editor against a plain array of bytes: random changes to images of every shape that qemu-img makes,
+// each checked by qemu-img.
 import { randomFillSync } from "node:crypto";
 import { join } from "node:path";
 import { deflateRawSync } from "node:zlib";

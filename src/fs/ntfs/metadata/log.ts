@@ -10,7 +10,9 @@ export function firstLogClusters(vcn: number, clusterSize: number): number {
   return Math.max(0, Math.ceil((HEAD_BYTES - vcn * clusterSize) / clusterSize));
 }
 
-/** The clusters that hold bytes 0, 256, 512, 1024 ... of $LogFile, as far as `runs` map it; one for each of these bytes. */
+/**
+ * The clusters that hold bytes 0, 256, 512, 1024 ... of $LogFile, as far as `runs` map it; one for each of these bytes.
+ */
 export function logSteps(runs: Runs, clusterSize: number): number[] {
   const steps: number[] = [];
   if (runs.length === 0) return steps;
@@ -23,7 +25,9 @@ export function logSteps(runs: Runs, clusterSize: number): number[] {
   return steps;
 }
 
-/** The clusters of $LogFile that count as metadata: its head, and those of `logSteps`. In no order, some more than once. */
+/**
+ * The clusters of $LogFile that count as metadata: its head, and those of `logSteps`. In no order, some more than once.
+ */
 export function logHead(runs: Runs, clusterSize: number): Runs {
   const kept: number[] = [];
   for (let i = 0; i < runs.length; i += RUN) {

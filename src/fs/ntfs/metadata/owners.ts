@@ -7,9 +7,9 @@ import type { RecordScan } from "../mft.ts";
 export const LAST_SYSTEM = FILE_EXTEND;
 
 /**
- * Finds, among the records of a scan, those of files that may own metadata outside of their record: system files, and others
- * with an attribute list, with a non-resident attribute that is no $DATA, or with attributes that are not as they should be.
- * Takes an arena slot: `close` it.
+ * Finds, among the records of a scan, those of files that may own metadata outside of their record: system files, and
+ * others with an attribute list, with a non-resident attribute that is no $DATA, or with attributes that are not as
+ * they should be. Takes an arena slot: `close` it.
  */
 export class OwnerFinder {
   private readonly recordSize: number;

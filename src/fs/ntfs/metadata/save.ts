@@ -16,9 +16,15 @@ const PIECE_BYTES = 512 * 1024;
 const MOST_BITMAP = 16 * 1024 * 1024;
 const DIRECTORY_INDEX = "$I30";
 
-/** Takes the clusters of a metadata image in the order in which they are written; those that come again replace the first. */
+/**
+ * Takes the clusters of a metadata image in the order in which they are written; those that come
+ * again replace the first.
+ */
 export interface ClusterSink {
-  /** Whole clusters from `lcn` on, but for the one at the device's end. The array is used again after the call has settled. */
+  /**
+   * Whole clusters from `lcn` on, but for the one at the device's end. The array is used again
+   * after the call has settled.
+   */
   put(lcn: number, bytes: Uint8Array): void | Promise<void>;
   /** Leads the sink's position to `lcn`, where nothing has to follow. */
   seek?(lcn: number): void | Promise<void>;
@@ -29,7 +35,10 @@ export interface SaveMetadataOptions extends MetadataWalkOptions {
   readonly preserveTimestamps?: boolean;
   /** Leave times in index blocks that are not in use: what the native tool does when it clones to a file. */
   readonly listedOnly?: boolean;
-  /** Clusters that $Bitmap marks and nothing owns, to be saved too, as they are. Where there are none, a gap tells that they were looked for. */
+  /**
+   * Clusters that $Bitmap marks and nothing owns, to be saved too, as they are. Where there are none, a gap tells
+   * that they were looked for.
+   */
   readonly extra?: BlockSet | null;
   /** Bytes of the device, where that is not the source's size. */
   readonly deviceSize?: number;
@@ -38,8 +47,8 @@ export interface SaveMetadataOptions extends MetadataWalkOptions {
 }
 
 /**
- * Hands everything that is metadata to `sink`, wiped, in the native tool's order, and the piece after the last cluster at the
- * end. Returns what was wiped. Throws NtfsError, IoError, AbortError.
+ * Hands everything that is metadata to `sink`, wiped, in the native tool's order, and the piece after the last cluster
+ * at the end. Returns what was wiped. Throws NtfsError, IoError, AbortError.
  */
 export async function saveMetadata(
   parts: NtfsParts,
@@ -177,8 +186,8 @@ class Saver implements MetadataVisitor {
   }
 
   /**
-   * Reads what `runs` map in pieces of whole units (bytes; the last may be less) from their start on, lets `change` change
-   * each and hands it over. `at`: byte of the attribute.
+   * Reads what `runs` map in pieces of whole units (bytes; the last may be less) from their start on, lets `change`
+   * change each and hands it over. `at`: byte of the attribute.
    */
   private async pieces(
     runs: Runs,

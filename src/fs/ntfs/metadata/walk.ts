@@ -34,7 +34,10 @@ export interface MetadataWalkOptions {
   /** `done` of `total` records; called now and then. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
-  /** Step over inodes and attributes that are corrupt; without it they end the walk, as in native. Called with what was odd. */
+  /**
+   * Step over inodes and attributes that are corrupt; without it they end the walk, as in native.
+   * Called with what was odd.
+   */
   readonly onSkipped?: (line: string) => void;
   /** The records to look at, as an OwnerFinder found them. Without it they are looked for first. */
   readonly owners?: BlockSet;

@@ -60,8 +60,8 @@ export class WipeCounters {
   }
 
   /**
-   * Wipes the times in `count` index blocks of `size` bytes as stored at wasm address `at`. `bitmap`: where it lies, its bits,
-   * and the first block's bit.
+   * Wipes the times in `count` index blocks of `size` bytes as stored at wasm address `at`. `bitmap`: where it lies,
+   * its bits, and the first block's bit.
    */
   index(
     at: number,
@@ -118,8 +118,8 @@ export interface NativeFigures {
 }
 
 /**
- * What the native tool would print. Saving an image it counts contents and times twice, and the copies in $MFTMirr too; cloning
- * to a file (`image` false) each once.
+ * What the native tool would print. Saving an image it counts contents and times twice, and the copies in $MFTMirr too;
+ * cloning to a file (`image` false) each once.
  */
 export function nativeFigures(c: MetadataCounts, image: boolean): NativeFigures {
   const once = {

@@ -45,8 +45,8 @@ export class OverlapGuard {
   }
 
   /**
-   * Throws CheckFailure "EIO" where a write of `size` bytes at `offset` would hit metadata other than `own`; the image is
-   * marked corrupt then. `words`: lines that tell what failed, `refused` counts it.
+   * Throws CheckFailure "EIO" where a write of `size` bytes at `offset` would hit metadata other than `own`; the image
+   * is marked corrupt then. `words`: lines that tell what failed, `refused` counts it.
    */
   demand(offset: number, size: number, own: Metadata | null, refused: () => void, ...words: string[]): void {
     const hit = this.hit(offset, size, own);

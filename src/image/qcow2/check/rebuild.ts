@@ -135,8 +135,8 @@ function switchTable(file: DurableFile, offset: number, clusters: number): void 
 }
 
 /**
- * The same for an image whose counts do not fit into memory at once: `count` counts the window that starts at a cluster.
- * The new structures go behind the end of the image.
+ * The same for an image whose counts do not fit into memory at once: `count` counts the window that starts at a
+ * cluster. The new structures go behind the end of the image.
  */
 export function rebuildInWindows(
   image: CheckedImage,

@@ -37,9 +37,9 @@ interface FirstPass {
 }
 
 /**
- * Reference counts of one image: counts, compares, repairs, window by window. What is repaired is written in place where
- * each single write makes the image better whatever comes after; new refcount structures go to free clusters and one
- * write of the header switches over.
+ * Reference counts of one image: counts, compares, repairs, window by window. What is repaired is written in place
+ * where each single write makes the image better whatever comes after; new refcount structures go to free clusters and
+ * one write of the header switches over.
  */
 export class RefcountCheck {
   private readonly image: CheckedImage;

@@ -18,8 +18,8 @@ export interface RepairOptions extends CheckOptions {
 /**
  * Checks a QCOW2 image and repairs it in place, as `qemu-img check -r`: the result tells what was repaired, and what
  * is left. Every write makes the image better or leaves it as it was, whatever comes after it, and what others depend
- * on is flushed first. The dirty and corrupt marks go where nothing is left. Where the host has no room, the failure is ENOSPC. Throws as
- * `checkImage`, and IoError where the host cannot write for other reasons.
+ * on is flushed first. The dirty and corrupt marks go where nothing is left. Where the host has no room, the failure is
+ * ENOSPC. Throws as `checkImage`, and IoError where the host cannot write for other reasons.
  */
 export function repairImage(file: DurableFile, options: RepairOptions): CheckOutcome {
   const image = new CheckedImage(file);

@@ -32,7 +32,10 @@ export function emptyResult(): CheckResult {
   };
 }
 
-/** Adds the counts of `part`; its numbers about the image (end, guest clusters) replace those of `sum` with `allocation`. */
+/**
+ * Adds the counts of `part`; its numbers about the image (end, guest clusters) replace those of
+ * `sum` with `allocation`.
+ */
 export function addResult(sum: CheckResult, part: CheckResult, allocation: boolean): void {
   sum.corruptions += part.corruptions;
   sum.leaks += part.leaks;

@@ -132,7 +132,9 @@ export function readSnapshotTable(
   return { list, offset: start, size: count === 0 ? 0 : at, dropped };
 }
 
-/** Bytes of a table of snapshots: every entry gets the extra data qemu writes. `diskSize` is for entries without one. */
+/**
+ * Bytes of a table of snapshots: every entry gets the extra data qemu writes. `diskSize` is for entries without one.
+ */
 export function serializeSnapshots(list: readonly CheckedSnapshot[], diskSize: number): Uint8Array {
   return joinEntries(
     list.map((s) => {

@@ -60,8 +60,8 @@ export function takeStretch(
 }
 
 /**
- * One reference less for each cluster of [offset, offset + size); none where one of them has none, or no refcount block:
- * the answer is then qemu's words for it.
+ * One reference less for each cluster of [offset, offset + size); none where one of them has none, or no refcount
+ * block: the answer is then qemu's words for it.
  */
 export function freeStored(
   image: CheckedImage,

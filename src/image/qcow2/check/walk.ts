@@ -123,7 +123,9 @@ export class ReferenceWalk {
     this.report(line);
   }
 
-  /** One more reference for every cluster of [offset, offset + size). `hex`: the offset where a number does not hold it. */
+  /**
+   * One more reference for every cluster of [offset, offset + size). `hex`: the offset where a number does not hold it.
+   */
   private count(offset: number, size: number, hex?: string): void {
     if (size <= 0) return;
     const { image, counters } = this;

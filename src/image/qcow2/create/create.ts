@@ -19,9 +19,9 @@ export interface CreatedQcow2 {
 }
 
 /**
- * Writes a new, empty QCOW2 image with the bytes of `qemu-img create` 7.2. Nothing is committed, and the range for the data
- * is not allocated in the file: that is the caller's (`CreatedQcow2`). Throws UnsupportedError for options that do not go
- * together, RangeError for names that do not fit into the first cluster, IoError.
+ * Writes a new, empty QCOW2 image with the bytes of `qemu-img create` 7.2. Nothing is committed, and the range for the
+ * data is not allocated in the file: that is the caller's (`CreatedQcow2`). Throws UnsupportedError for options that do
+ * not go together, RangeError for names that do not fit into the first cluster, IoError.
  */
 export function createQcow2(target: CreateTarget, options: Qcow2CreateOptions): CreatedQcow2 {
   checkCreateOptions(options);

@@ -8,8 +8,8 @@ export interface MetadataShape {
 }
 
 /**
- * Bytes of the file of an image whose whole guest of `size` bytes is allocated, as qemu-img 7.2 reckons them: the metadata
- * are counted generously.
+ * Bytes of the file of an image whose whole guest of `size` bytes is allocated, as qemu-img 7.2 reckons them: the
+ * metadata are counted generously.
  */
 export function allocatedSize(shape: MetadataShape, size: number): number {
   const { clusterSize: cs } = shape;

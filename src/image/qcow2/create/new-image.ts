@@ -27,9 +27,9 @@ export interface NewImageLayout {
 }
 
 /**
- * Lays out a new, empty image with the bytes of `qemu-img create` (7.2): header, refcount table, first refcount block, L1
- * table; then what is allocated ahead. All of the metadata goes to `out` (what is not handed out is zeros; a later piece may
- * overwrite an earlier one). The options must have been checked. Facts: observed.
+ * Lays out a new, empty image with the bytes of `qemu-img create` (7.2): header, refcount table, first refcount block,
+ * L1 table; then what is allocated ahead. All of the metadata goes to `out` (what is not handed out is zeros; a later
+ * piece may overwrite an earlier one). The options must have been checked. Facts: observed.
  */
 export function layOutImage(o: Qcow2CreateOptions, out: WriteList): NewImageLayout {
   return new NewImage(o, out).write();
@@ -223,8 +223,8 @@ class NewImage {
   }
 
   /**
-   * Where the file ends: an L1 table at the very end is written without padding, data that were only mapped reach as far as
-   * the guest's last subcluster.
+   * Where the file ends: an L1 table at the very end is written without padding, data that were only mapped reach as
+   * far as the guest's last subcluster.
    */
   private fileEnd(l1At: number, mode: Preallocation): number {
     const cs = this.o.clusterSize;

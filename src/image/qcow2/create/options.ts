@@ -51,8 +51,8 @@ const NEWER = "compatibility level 1.1 and above (use version=v3 or greater)";
 export const TOO_LARGE = "EFBIG";
 
 /**
- * Refuses options that do not go together, in the order and with the texts of qemu-img 7.2. Throws UnsupportedError, with
- * the code TOO_LARGE where the L1 table would be longer than qemu reads.
+ * Refuses options that do not go together, in the order and with the texts of qemu-img 7.2. Throws UnsupportedError,
+ * with the code TOO_LARGE where the L1 table would be longer than qemu reads.
  */
 export function checkCreateOptions(o: Qcow2CreateOptions): void {
   const fail = (text: string, code?: string): never => {

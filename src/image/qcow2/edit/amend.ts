@@ -28,8 +28,8 @@ function refuse(text: string): never {
 }
 
 /**
- * Changes format options of an image, in qemu's order, and commits. Throws ImprintError in qemu's words where something is not
- * possible: the image is then as it was, but where refcounts of another width came before the obstacle.
+ * Changes format options of an image, in qemu's order, and commits. Throws ImprintError in qemu's words where something
+ * is not possible: the image is then as it was, but where refcounts of another width came before the obstacle.
  */
 export async function amendImage(editor: ImageEditor, o: AmendOptions): Promise<void> {
   const { header } = editor;

@@ -54,8 +54,8 @@ interface OpenBitmap {
 }
 
 /**
- * The bitmaps of an image that is being changed. Everything goes to new clusters; `store`, then the editor's `commit`, makes
- * it the image's. Errors are BitmapError, in qemu's words.
+ * The bitmaps of an image that is being changed. Everything goes to new clusters; `store`, then the editor's `commit`,
+ * makes it the image's. Errors are BitmapError, in qemu's words.
  */
 export class BitmapEditor {
   private readonly editor: Editor;
@@ -266,7 +266,9 @@ export class BitmapEditor {
     this.editor.freeClusters(at, 1);
   }
 
-  /** Where to write a changed cluster of bits that is at `at` now (0: nowhere): in place only where nobody reads it yet. */
+  /**
+   * Where to write a changed cluster of bits that is at `at` now (0: nowhere): in place only where nobody reads it yet.
+   */
   place(at: number): number {
     if (this.fresh.has(at)) return at;
     const to = this.editor.allocateClusters(1);

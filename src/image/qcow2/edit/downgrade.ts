@@ -9,8 +9,8 @@ import { listSnapshots, replaceSnapshots } from "./snapshots.ts";
 
 /**
  * Makes a version 3 image one of version 2, as part of the current transaction: what version 2 cannot say is expressed
- * otherwise (zero clusters: unallocated, or clusters of zeros over a backing file) or removed (bitmaps, lazy refcounts).
- * Throws ImprintError "ENOTSUP" in qemu's words where that cannot be done.
+ * otherwise (zero clusters: unallocated, or clusters of zeros over a backing file) or removed (bitmaps, lazy
+ * refcounts). Throws ImprintError "ENOTSUP" in qemu's words where that cannot be done.
  */
 export function downgradeImage(editor: ImageEditor): void {
   const { header } = editor;

@@ -17,9 +17,9 @@ function readHead(file: DurableFile): Uint8Array {
 }
 
 /**
- * Opens an image to be changed. One that was not closed cleanly is repaired first. Throws FormatError and UnsupportedError as opening for reading does; RefusedError "ECORRUPT"
- * for images marked corrupt, "EDIRTY" for images that cannot be repaired, "EDATAFILE" where the image has
- * a data file and the caller gave none.
+ * Opens an image to be changed. One that was not closed cleanly is repaired first. Throws FormatError and
+ * UnsupportedError as opening for reading does; RefusedError "ECORRUPT" for images marked corrupt, "EDIRTY" for images
+ * that cannot be repaired, "EDATAFILE" where the image has a data file and the caller gave none.
  */
 export async function openEditor(file: DurableFile, options: EditorOptions = {}): Promise<ImageEditor> {
   let bytes = readHead(file);

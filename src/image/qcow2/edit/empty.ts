@@ -2,8 +2,8 @@ import type { ImageEditor } from "./image-editor.ts";
 import { dropTables } from "./references.ts";
 
 /**
- * Makes the whole disk unallocated, so that all of it reads from the backing file, and commits. The file becomes as short as
- * it can. Snapshots keep what they hold.
+ * Makes the whole disk unallocated, so that all of it reads from the backing file, and commits. The file becomes as
+ * short as it can. Snapshots keep what they hold.
  */
 export function emptyImage(editor: ImageEditor): void {
   const { refcounts } = editor;

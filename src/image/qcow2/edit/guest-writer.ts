@@ -50,8 +50,8 @@ function then(r: void | Promise<void>, next: () => void | Promise<void>): void |
 }
 
 /**
- * Changes what guest clusters hold. Data is written in place where its cluster belongs to this image alone, else to clusters
- * that were free; L2 tables are changed in memory.
+ * Changes what guest clusters hold. Data is written in place where its cluster belongs to this image alone, else to
+ * clusters that were free; L2 tables are changed in memory.
  */
 export class GuestWriter {
   private readonly host: WriterHost;
@@ -367,7 +367,10 @@ export class GuestWriter {
     }
   }
 
-  /** Marks the whole clusters [from, to) as zeros (version 3), also where nothing lies below. Bytes, multiples of a cluster or the end. */
+  /**
+   * Marks the whole clusters [from, to) as zeros (version 3), also where nothing lies below. Bytes, multiples
+   * of a cluster or the end.
+   */
   markZero(from: number, to: number): void {
     const cs = this.clusterSize;
     const last = Math.ceil(to / cs);

@@ -6,8 +6,8 @@ import type { ImageFile } from "./image-file.ts";
 const SECTOR = 512;
 
 /**
- * The header in the file. Where all that is used of the old or of the new header lies in the first sector, the switch is
- * one sector; otherwise the header is written at once.
+ * The header in the file. Where all that is used of the old or of the new header lies in the first sector, the switch
+ * is one sector; otherwise the header is written at once.
  */
 export class HeaderFile {
   private readonly file: ImageFile;
@@ -29,8 +29,8 @@ export class HeaderFile {
   }
 
   /**
-   * Clears bits of the autoclear field of the header as it is, durably, and nothing else: what they vouch for is about to
-   * become untrue.
+   * Clears bits of the autoclear field of the header as it is, durably, and nothing else: what they vouch for
+   * is about to become untrue.
    */
   clearAutoclear(keepLow: number): void {
     const low = u32be(this.live, H.autoclear + 4);

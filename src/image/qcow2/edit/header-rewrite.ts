@@ -36,8 +36,8 @@ export interface TablePlaces {
 }
 
 /**
- * A header that is changed field by field: whatever is not known here (header fields, extensions, compatible feature bits)
- * stays as it is.
+ * A header that is changed field by field: whatever is not known here (header fields, extensions, compatible
+ * feature bits) stays as it is.
  */
 export class HeaderState {
   /** The fixed fields, `header_length` bytes. */

@@ -264,8 +264,8 @@ export class ImageEditor implements Editor {
   }
 
   /**
-   * Moves the active tables and the refcounts that lie at host offset `from` or behind to clusters before, where those are
-   * free; false where none is. The caller commits.
+   * Moves the active tables and the refcounts that lie at host offset `from` or behind to clusters before, where those
+   * are free; false where none is. The caller commits.
    */
   moveTables(from: number): boolean {
     const { l2, refcounts } = this;

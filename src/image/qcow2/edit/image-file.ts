@@ -13,8 +13,8 @@ export interface Placed {
 }
 
 /**
- * The file of an image under change: remembers how long it is, so that asking costs no system call, and writes tables that
- * lie side by side at once.
+ * The file of an image under change: remembers how long it is, so that asking costs no system call, and writes tables
+ * that lie side by side at once.
  */
 export class ImageFile {
   readonly file: DurableFile;
@@ -39,8 +39,8 @@ export class ImageFile {
   }
 
   /**
-   * Reads a piece of metadata; where the file ends inside its last cluster the rest is zeros. Throws FormatError where it
-   * ends before that.
+   * Reads a piece of metadata; where the file ends inside its last cluster the rest is zeros. Throws FormatError
+   * where it ends before that.
    */
   readTable(structure: string, at: number, bytes: number): Uint8Array {
     this.demand(structure, at, bytes);

@@ -34,8 +34,8 @@ export function bitmapsToKeep(editor: ImageEditor): KeptBitmaps | null {
 }
 
 /**
- * Throws ImprintError "EINVAL" where a bitmap cannot follow a change of the disk's size to `size` bytes: in qemu's words where
- * its contents are lost, in ours where it would be too long (qemu loses all bitmaps then).
+ * Throws ImprintError "EINVAL" where a bitmap cannot follow a change of the disk's size to `size` bytes: in qemu's
+ * words where its contents are lost, in ours where it would be too long (qemu loses all bitmaps then).
  */
 export function demandUsable(editor: ImageEditor, kept: KeptBitmaps | null, size: number): void {
   for (const b of kept?.list ?? []) {
@@ -63,8 +63,8 @@ function readDirectory(editor: ImageEditor): BitmapEntry[] {
 }
 
 /**
- * Brings bitmaps up to date: as long as the disk is now (new bits are clear), and in enabled ones the bits of what was written set. The
- * header calls them valid again then.
+ * Brings bitmaps up to date: as long as the disk is now (new bits are clear), and in enabled ones the bits of what was
+ * written set. The header calls them valid again then.
  */
 export function storeBitmaps(editor: ImageEditor, kept: KeptBitmaps): void {
   const cs = editor.clusterSize;
@@ -167,7 +167,10 @@ function clearPast(
   replaceBits(editor, table, last, bits);
 }
 
-/** Takes all bitmaps out of the image and gives their clusters back, where they are in step with the data; else only the header's word of them. */
+/**
+ * Takes all bitmaps out of the image and gives their clusters back, where they are in step with the data; else only
+ * the header's word of them.
+ */
 export function removeBitmaps(editor: ImageEditor): void {
   const { bitmaps, bitmapsValid } = editor.header;
   if (bitmaps === null) return;

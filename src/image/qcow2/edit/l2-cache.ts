@@ -20,8 +20,8 @@ export function offsetOf(high: number, low: number): number {
 }
 
 /**
- * The active L1 table and its L2 tables, under change. A table that is to be changed moves to a cluster of this transaction
- * first, so live ones are never overwritten.
+ * The active L1 table and its L2 tables, under change. A table that is to be changed moves to a cluster of this
+ * transaction first, so live ones are never overwritten.
  */
 export class L2Cache {
   /** Entries as pairs of words, high first. */
@@ -90,7 +90,10 @@ export class L2Cache {
     return table;
   }
 
-  /** Makes table `i` one at `at`, which the caller counts; `copied`: nothing else refers to it. What was there is not released. */
+  /**
+   * Makes table `i` one at `at`, which the caller counts; `copied`: nothing else refers to it. What
+   * was there is not released.
+   */
   point(i: number, at: number, copied: boolean): void {
     const high = Math.floor(at / 0x100000000);
     this.l1[2 * i] = (at === 0 ? 0 : copied ? high | COPIED_HIGH : high) >>> 0;
@@ -150,8 +153,8 @@ export class L2Cache {
   }
 
   /**
-   * The place of this transaction that table `i`, which is there, has or gets; the caller writes all of it. What is in memory of
-   * it is forgotten and must not be dirty.
+   * The place of this transaction that table `i`, which is there, has or gets; the caller writes all of it. What is in
+   * memory of it is forgotten and must not be dirty.
    */
   rewrite(i: number): number {
     this.forget(i);

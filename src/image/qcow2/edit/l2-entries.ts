@@ -38,8 +38,8 @@ export function compressedEntry(shape: L2Shape, at: number, length: number): [nu
 }
 
 /**
- * The host clusters an entry refers to, as first cluster and count, into `into`; count 0 where there is none. A compressed
- * stream refers to each cluster it touches.
+ * The host clusters an entry refers to, as first cluster and count, into `into`; count 0 where there is none. A
+ * compressed stream refers to each cluster it touches.
  */
 export function entryClusters(
   shape: L2Shape,

@@ -3,9 +3,9 @@ import type { ImageEditor } from "./image-editor.ts";
 import { Refcounts } from "./refcounts.ts";
 
 /**
- * Rewrites the refcounts with 2^order bits each (version 3), as part of the current transaction. `progress` gets steps done
- * and in all: two for each entry of the refcount table, as qemu counts. Throws ImprintError "EINVAL" in qemu's words where a count is too large for the new width: the editor must be
- * closed then.
+ * Rewrites the refcounts with 2^order bits each (version 3), as part of the current transaction. `progress` gets steps
+ * done and in all: two for each entry of the refcount table, as qemu counts. Throws ImprintError "EINVAL" in qemu's
+ * words where a count is too large for the new width: the editor must be closed then.
  */
 export function changeRefcountWidth(
   editor: ImageEditor,

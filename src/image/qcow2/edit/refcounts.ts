@@ -31,8 +31,9 @@ export class RefcountOverflow extends UnsupportedError {
 }
 
 /**
- * The reference counts of an image under change. Live blocks and the live table are never overwritten: what changes goes to
- * clusters that nothing used at the last commit and nothing uses now. Clusters are numbers (host offset / cluster size).
+ * The reference counts of an image under change. Live blocks and the live table are never overwritten: what
+ * changes goes to clusters that nothing used at the last commit and nothing uses now. Clusters are numbers
+ * (host offset / cluster size).
  */
 export class Refcounts {
   /** Clusters that one block counts. */
@@ -101,7 +102,10 @@ export class Refcounts {
     this.held = new BlockSet(this.limit);
   }
 
-  /** Refcounts that are all 0, with no table in the file yet. New clusters are looked for from cluster `from` on until the first commit. */
+  /**
+   * Refcounts that are all 0, with no table in the file yet. New clusters are looked for from cluster `from`
+   * on until the first commit.
+   */
   static empty(file: ImageFile, clusterSize: number, order: number, from: number): Refcounts {
     const r = new Refcounts(file, clusterSize, order, 0, 0);
     r.next = from;
@@ -189,7 +193,10 @@ export class Refcounts {
     this.freed(first, n);
   }
 
-  /** `count` within a block by the kernel, from entry `i` on; `base`: the block's first cluster. Returns how many were done. */
+  /**
+   * `count` within a block by the kernel, from entry `i` on; `base`: the block's first cluster.
+   * Returns how many were done.
+   */
   private bulk(block: Block, base: number, i: number, n: number, delta: 1 | -1): number {
     const { raw } = Kernel.get();
     const { order } = this;
@@ -208,8 +215,8 @@ export class Refcounts {
   }
 
   /**
-   * Has entries [i, i + n) of a block in the kernel's memory: `use` gets its address, the number of entry `i` there, the bytes
-   * copied and their place in the block.
+   * Has entries [i, i + n) of a block in the kernel's memory: `use` gets its address, the number of entry `i` there,
+   * the bytes copied and their place in the block.
    */
   private inKernel<T>(
     block: Block,
@@ -226,7 +233,10 @@ export class Refcounts {
     });
   }
 
-  /** Of `n` clusters from `first` on: 1 where each has one reference, 0 where none has exactly one, -1 where they differ. */
+  /**
+   * Of `n` clusters from `first` on: 1 where each has one reference, 0 where none has exactly one,
+   * -1 where they differ.
+   */
   single(first: number, n: number): 1 | 0 | -1 {
     const { raw } = Kernel.get();
     let all: 1 | 0 | null = null;

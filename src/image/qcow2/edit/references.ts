@@ -42,9 +42,9 @@ const IS_COPIED = 1;
 const IS_COMPRESSED = 2;
 
 /**
- * Calls `use` for each run of host clusters that the L2 table at `table` in the kernel's memory refers to: first cluster, how
- * many, entry of the first, the flags. Cluster 0 that is not compressed: an entry without one that has the COPIED flag. Throws
- * FormatError for offsets that are not aligned.
+ * Calls `use` for each run of host clusters that the L2 table at `table` in the kernel's memory refers to: first
+ * cluster, how many, entry of the first, the flags. Cluster 0 that is not compressed: an entry without one that has the
+ * COPIED flag. Throws FormatError for offsets that are not aligned.
  */
 function eachRun(
   shape: L2Shape,
@@ -77,8 +77,8 @@ function eachRun(
 }
 
 /**
- * Adds (1) or takes (-1) a reference to everything the entries of the L2 table at `table` in the kernel's memory refer to.
- * Neighbours are done at once.
+ * Adds (1) or takes (-1) a reference to everything the entries of the L2 table at `table` in the kernel's memory refer
+ * to. Neighbours are done at once.
  */
 function countTable(editor: ImageEditor, shape: L2Shape, table: Slot, delta: 1 | -1): void {
   const { refcounts } = editor;
@@ -102,7 +102,10 @@ function countTable(editor: ImageEditor, shape: L2Shape, table: Slot, delta: 1 |
   done();
 }
 
-/** Adds a reference to everything the active L1 table leads to, so that a copy of it can be kept: nothing is COPIED then. */
+/**
+ * Adds a reference to everything the active L1 table leads to, so that a copy of it can be kept:
+ * nothing is COPIED then.
+ */
 export function shareTree(editor: ImageEditor): void {
   const { l2, refcounts } = editor;
   const shape = shapeOf(editor);

@@ -26,8 +26,9 @@ export interface ResizeOptions {
 }
 
 /**
- * Makes the disk `size` bytes long, and commits. New bytes read as zeros, also where the backing file has some there; what is
- * cut off is given back. Bitmaps and a raw data file follow. Throws ResizeError in qemu's words; nothing has changed then.
+ * Makes the disk `size` bytes long, and commits. New bytes read as zeros, also where the backing file has some
+ * there; what is cut off is given back. Bitmaps and a raw data file follow. Throws ResizeError in qemu's words;
+ * nothing has changed then.
  */
 export async function resizeImage(
   editor: ImageEditor,
@@ -156,9 +157,9 @@ function placed(editor: ImageEditor, shape: L2Shape, words: Uint32Array, cluster
 }
 
 /**
- * Gives each new cluster that has none a place: from cluster `first` of the file on, which the caller has taken and whose
- * bytes are there; or, without `first`, behind the file's end, where nothing is stored and everything reads as zeros (on a
- * device, wherever clusters are free: these are zeroed).
+ * Gives each new cluster that has none a place: from cluster `first` of the file on, which the caller has taken and
+ * whose bytes are there; or, without `first`, behind the file's end, where nothing is stored and everything reads as
+ * zeros (on a device, wherever clusters are free: these are zeroed).
  */
 function placeNew(editor: ImageEditor, old: number, size: number, first?: number): void {
   const { l2, refcounts, data } = editor;

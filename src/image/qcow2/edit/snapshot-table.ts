@@ -29,8 +29,8 @@ export interface SnapshotTable {
 }
 
 /**
- * Reads `count` entries from `offset`; entries without a disk size get `diskSize`. Throws FormatError where an entry is damaged
- * or exceeds qemu's limits.
+ * Reads `count` entries from `offset`; entries without a disk size get `diskSize`. Throws FormatError where an entry is
+ * damaged or exceeds qemu's limits.
  */
 export function parseSnapshots(
   file: ImageFile,

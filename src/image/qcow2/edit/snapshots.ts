@@ -108,8 +108,8 @@ export function deleteSnapshot(editor: ImageEditor, index: number): void {
 
 /**
  * Makes the disk what it was in snapshot `index`, its size too, and commits. The snapshot stays. Throws RefusedError
- * "EBITMAPS" where the image has bitmaps, UnsupportedError "ENOTSUP" with a data file, FormatError where a version 2 image
- * would have to change its size.
+ * "EBITMAPS" where the image has bitmaps, UnsupportedError "ENOTSUP" with a data file, FormatError where a version 2
+ * image would have to change its size.
  */
 export function applySnapshot(editor: ImageEditor, index: number): void {
   if (editor.header.bitmaps !== null && editor.header.bitmapsValid)

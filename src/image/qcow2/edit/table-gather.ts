@@ -2,8 +2,8 @@ import { Kernel, type Slot } from "../../../kernel/kernel.ts";
 import { GATHER, type ImageFile } from "./image-file.ts";
 
 /**
- * Tables that go through the kernel's memory one after the other: read into `table`, changed there, and kept where they are to be
- * written. What lies side by side in the file is written at once.
+ * Tables that go through the kernel's memory one after the other: read into `table`, changed there, and kept where they
+ * are to be written. What lies side by side in the file is written at once.
  */
 export class TableGather {
   private readonly file: ImageFile;

@@ -2,8 +2,8 @@ import type { Target } from "../../../io/target.ts";
 import type { Editor } from "./types.ts";
 
 /**
- * An existing image as a target of copy loops. What is not written keeps what it read as; `commit` makes the changes durable
- * and leaves the disk's size alone; `abort` drops what was not committed, but for data that went in place.
+ * An existing image as a target of copy loops. What is not written keeps what it read as; `commit` makes the changes
+ * durable and leaves the disk's size alone; `abort` drops what was not committed, but for data that went in place.
  */
 export function editorTarget(editor: Editor): Target {
   return {

@@ -39,10 +39,10 @@ export interface HeaderChanges {
 }
 
 /**
- * An existing QCOW2 image that is being changed. Nothing an editor does to the image's metadata is visible before `commit`:
- * changed tables go to clusters that are free before and after, and one write of the header switches. A process that dies in
- * between leaves the image as it was. Guest data is written in place where its cluster is owned alone, else to new clusters.
- * Offsets and lengths in bytes, unless said otherwise.
+ * An existing QCOW2 image that is being changed. Nothing an editor does to the image's metadata is visible before
+ * `commit`: changed tables go to clusters that are free before and after, and one write of the header switches. A
+ * process that dies in between leaves the image as it was. Guest data is written in place where its cluster is owned
+ * alone, else to new clusters. Offsets and lengths in bytes, unless said otherwise.
  */
 export interface Editor {
   /** The header as it will be after the next commit. */
@@ -57,8 +57,8 @@ export interface Editor {
   /** Writes guest bytes at any offset; the rest of a cluster keeps what it read as. Throws RangeError past the end. */
   write(bytes: Uint8Array, at: number): void | Promise<void>;
   /**
-   * Makes guest bytes read as zeros: zero clusters (version 3), unallocated ones where nothing lies below, real zeros in
-   * version 2 over a backing file.
+   * Makes guest bytes read as zeros: zero clusters (version 3), unallocated ones where nothing lies below, real zeros
+   * in version 2 over a backing file.
    */
   writeZeros(at: number, length: number): void | Promise<void>;
   /** Makes the clusters that lie wholly in the range unallocated: they read from the backing source again. */
