@@ -5,7 +5,8 @@ import { COPIED_HIGH } from "./layout.ts";
 import type { StreamablePacker } from "./meta-index.ts";
 import { finishAll } from "./meta-index.ts";
 
-// State: scalars, then the positions of the refcount blocks, then the L1 table. All in bytes.
+// State: scalars, then the positions of the refcount blocks (bytes), then the L1 entries that are set, ascending: their
+// indexes, then the positions of their tables (bytes). Metadata touches few L1 entries of a large volume.
 const READY = 0;
 /** Where the next cluster goes. */
 const NEXT = 1;
@@ -16,7 +17,12 @@ const COUNTED = 3;
 const NEXT_L2 = 4;
 /** End of what was written. */
 const END = 5;
+/** L1 entries that are set. */
+const TABLES = 6;
 const SCALARS = 8;
+
+/** L1 entries written at a time. */
+const PIECE = 8192;
 
 /**
  * The layout of native `e2image -Q`: version 2, clusters of the filesystem's block size, L2 tables
@@ -37,7 +43,8 @@ export class E2imagePacker implements StreamablePacker {
   /** Entries of the refcount table that a file this large can need. */
   private readonly slots: number;
   private readonly blocksAt = SCALARS;
-  private readonly l1At: number;
+  private readonly indexesAt: number;
+  private readonly tablesAt: number;
   private readonly segment: L2Segment;
 
   constructor(spec: Extract<PackerSpec, { kind: "e2image" }>) {
@@ -54,9 +61,13 @@ export class E2imagePacker implements StreamablePacker {
     this.firstBlock = this.firstL2 + cs;
     // Clusters: data, tables, what precedes them, and one refcount block for each cs / 2 of all these.
     const most = clusters + this.l1Entries + this.firstBlock / cs + 4;
-    this.slots = Math.ceil((most * (1 + 4 / cs)) / (cs / 2)) + 2;
-    this.l1At = this.blocksAt + this.slots;
-    this.state = new Float64Array(this.l1At + this.l1Entries);
+    // And no more than the refcount table counts; `settle` refuses what is beyond it.
+    const slots = (this.tableClusters * cs) / 8;
+    this.slots = Math.min(Math.ceil((most * (1 + 4 / cs)) / (cs / 2)) + 2, slots + 1);
+    const tables = Math.min(this.l1Entries, (slots * cs) / 2);
+    this.indexesAt = this.blocksAt + this.slots;
+    this.tablesAt = this.indexesAt + tables;
+    this.state = new Float64Array(this.tablesAt + tables);
     this.segment = new L2Segment(this.l2Entries);
   }
 
@@ -100,7 +111,7 @@ export class E2imagePacker implements StreamablePacker {
     const s = this.state;
     if (s[READY] === 0) this.begin(s);
     const cs = this.clusterSize;
-    const { l2Entries, segment, l1At } = this;
+    const { l2Entries, segment, indexesAt, tablesAt } = this;
     const half = cs / 2;
     let at = s[NEXT];
     let open = -1;
@@ -114,7 +125,8 @@ export class E2imagePacker implements StreamablePacker {
         if (l1 !== open) {
           if (open >= 0) segment.flush(l2, out);
           open = l1;
-          l2 = s[l1At + l1];
+          const last = s[TABLES] - 1;
+          l2 = last >= 0 && s[indexesAt + last] === l1 ? s[tablesAt + last] : 0;
         }
         // Clusters that go one after another: to the table's end, the run's end, and what the refcount block
         // holds.
@@ -127,7 +139,8 @@ export class E2imagePacker implements StreamablePacker {
         out.data(guest * cs, at, n * cs);
         if (l2 === 0) {
           l2 = s[NEXT_L2];
-          s[l1At + l1] = l2;
+          s[indexesAt + s[TABLES]] = l1;
+          s[tablesAt + s[TABLES]++] = l2;
           s[NEXT_L2] = at + cs;
           segment.set(index, 1, at, cs);
           at += cs;
@@ -178,8 +191,20 @@ export class E2imagePacker implements StreamablePacker {
       }),
     );
     out.meta(0, header);
-    writeTable(s, this.l1At, this.l1Entries, COPIED_HIGH, cs, out);
+    this.writeL1(s, out);
     writeTable(s, this.blocksAt, s[BLOCK] + 1, 0, this.tableOffset, out);
+  }
+
+  private writeL1(s: Float64Array, out: WriteList): void {
+    const piece = new Float64Array(Math.min(PIECE, this.l1Entries));
+    let next = 0;
+    for (let from = 0; from < this.l1Entries; from += PIECE) {
+      const count = Math.min(PIECE, this.l1Entries - from);
+      piece.fill(0);
+      for (; next < s[TABLES] && s[this.indexesAt + next] < from + count; next++)
+        piece[s[this.indexesAt + next] - from] = s[this.tablesAt + next];
+      writeTable(piece, 0, count, COPIED_HIGH, this.clusterSize + from * 8, out);
+    }
   }
 
   refcountBlocks(): number {
@@ -197,7 +222,15 @@ export class E2imagePacker implements StreamablePacker {
   }
 
   l2At(guest: number): number {
-    return this.state[this.l1At + Math.floor(guest / this.l2Entries)];
+    const s = this.state;
+    const l1 = Math.floor(guest / this.l2Entries);
+    let low = 0;
+    for (let high = s[TABLES]; low < high; ) {
+      const middle = Math.floor((low + high) / 2);
+      if (s[this.indexesAt + middle] < l1) low = middle + 1;
+      else high = middle;
+    }
+    return low < s[TABLES] && s[this.indexesAt + low] === l1 ? s[this.tablesAt + low] : 0;
   }
 
   finish(out: WriteList): number {

@@ -2,6 +2,7 @@
 import test from "ava";
 import { BlockSet } from "../../../src/bytes/block-set.ts";
 import type { PackerSpec } from "../../../src/image/packer.ts";
+import { createPacker } from "../../../src/image/qcow2/packer.ts";
 import { planQcow2, streamQcow2 } from "../../../src/image/qcow2/stream.ts";
 
 test.serial("a sparse image of 1 TiB streams in little memory", async (t) => {
@@ -57,4 +58,14 @@ test.serial("a sparse image of 1 TiB streams in little memory", async (t) => {
     t.is(planQcow2(spec, clusters).size, size);
     t.true(peak < 64 * 2 ** 20, `${kind}: ${peak} bytes`);
   }
+});
+
+test.serial("the state of e2image's layout goes with the marks, not with the volume", (t) => {
+  const packer = createPacker({
+    kind: "e2image",
+    clusterSize: 1024,
+    guestSize: 16 * 2 ** 40,
+    marks: 100_000,
+  });
+  t.true(packer.state.byteLength < 64 * 2 ** 20, `${packer.state.byteLength} bytes`);
 });
