@@ -2,6 +2,7 @@
 import "./node/codecs.ts";
 
 export * from "./index.ts";
+export * from "./io/node/direct-target.ts";
 export * from "./io/node/durable-file.ts";
 export * from "./io/node/file-source.ts";
 export * from "./io/node/file-target.ts";

@@ -41,6 +41,7 @@ export async function clone(o: NtfscloneOptions, output: string, say: Say): Prom
     const opened = await openCloneOutput(output, {
       image: o.save,
       bytes: o.save ? 0 : neededBytes(volume.boot),
+      stream: o.save && !o.metadata,
       sources: [o.source],
       // What was rescued before an interruption is what a later run goes on from.
       inPlace: o.mapfile !== null && !o.save && !o.metadata,

@@ -44,6 +44,8 @@ export interface OutputNeeds {
   readonly image: boolean;
   /** Bytes of the volume with the backup boot sector; for an image 0. */
   readonly bytes: number;
+  /** What is written is made on the way, in long runs. */
+  readonly stream?: boolean;
   /** Files that are read meanwhile. */
   readonly sources: readonly string[];
   /** A file is written under its own name from the start, and stays when the run is interrupted. */
@@ -71,7 +73,7 @@ export async function openCloneOutput(path: string, needs: OutputNeeds): Promise
     }
     const target = m.createFileTarget(path, { mode: needs.image ? 0o666 : 0o600, sync: true });
     if (!needs.image) proveSize(path, target, needs.bytes);
-    return { target, kind: "file" };
+    return { target: needs.stream === true ? m.pastPageCache(target) : target, kind: "file" };
   } catch (error) {
     if (error instanceof IoError || (error instanceof RefusedError && error.code === "EISDIR"))
       throw systemRefusal(error.code, `Opening file '${path}' failed`);

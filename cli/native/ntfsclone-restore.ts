@@ -30,6 +30,7 @@ export async function restore(o: NtfscloneOptions, say: Say): Promise<void> {
         ? null
         : await openCloneOutput(o.output, {
             image: false,
+            stream: true,
             bytes: neededBytes(header),
             sources: o.source === "-" ? [] : [o.source],
           });

@@ -17,6 +17,8 @@ export interface HostFile {
   readonly path: string;
   /** Open descriptor in this process, or -1 where the host has none (a Blob). */
   readonly fd: number;
+  /** A target that is flushed to the disk before it is done. */
+  readonly flushed?: boolean;
 }
 
 /** Ascending, disjoint runs. Neighbours with the same state, depth and contiguous host bytes are merged. */

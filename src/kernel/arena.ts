@@ -28,16 +28,20 @@ export class Arena {
     return this.free.reduce((sum, f) => sum + f.length, 0);
   }
 
-  /** Takes `length` bytes (rounded up to 64). Contents are arbitrary. Throws RangeError when no piece is that long. */
-  take(length: number): Slot {
+  /**
+   * Takes `length` bytes (rounded up to 64) at a multiple of `alignment`, itself one of 64. Contents are arbitrary.
+   * Throws RangeError when no piece is that long.
+   */
+  take(length: number, alignment = GRAIN): Slot {
     const need = rounded(length);
-    const i = this.free.findIndex((f) => f.length >= need);
+    const i = this.free.findIndex((f) => f.length >= need + gap(f.at, alignment));
     if (i < 0) throw new RangeError(`kernel arena: no ${length} bytes left`);
     const piece = this.free[i];
-    const at = piece.at;
-    piece.at += need;
-    piece.length -= need;
-    if (piece.length === 0) this.free.splice(i, 1);
+    const before = gap(piece.at, alignment);
+    const at = piece.at + before;
+    const rest = { at: at + need, length: piece.length - before - need };
+    piece.length = before;
+    this.free.splice(before > 0 ? i + 1 : i, before > 0 ? 0 : 1, ...(rest.length > 0 ? [rest] : []));
     return { at, bytes: new Uint8Array(this.memory, at, length) };
   }
 
@@ -66,6 +70,11 @@ export class Arena {
       this.free.splice(i, 0, { at, length });
     }
   }
+}
+
+/** Bytes from `at` to the next multiple of `alignment`. */
+function gap(at: number, alignment: number): number {
+  return (alignment - (at % alignment)) % alignment;
 }
 
 /** What a slot of `length` bytes takes; at least one grain, so that every slot has an address of its own. */

@@ -32,10 +32,11 @@ export class Kernel {
   }
 
   /**
-   * Takes `length` bytes (rounded up to 64) of the arena; throws RangeError when it is used up. Contents are arbitrary.
+   * Takes `length` bytes (rounded up to 64) of the arena at a multiple of `alignment`, which is one of 64; throws
+   * RangeError when it is used up. Contents are arbitrary.
    */
-  take(length: number): Slot {
-    return this.arena.take(length);
+  take(length: number, alignment?: number): Slot {
+    return this.arena.take(length, alignment);
   }
 
   /** Gives a slot back; throws RangeError where it was given back before. */

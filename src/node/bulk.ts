@@ -17,6 +17,8 @@ import { plannerOf } from "../engine/copy/plan.ts";
 import { packerOf } from "../engine/copy/spec.ts";
 import { Window } from "../engine/copy/window.ts";
 import { AbortError, ImprintError, IoError, ReadError } from "../errors.ts";
+import { openDirect } from "../io/node/direct.ts";
+import { closeQuietly } from "../io/node/file-io.ts";
 import { cloneRange } from "../io/node/native.ts";
 import { Pace } from "../io/pace.ts";
 import { type Allocation, descriptorIo } from "./copy-io.ts";
@@ -31,6 +33,8 @@ const READY_FROM = 16 * 1024 * 1024;
 const SHARE_FROM = 64 * 1024;
 /** Bytes of a copy from which its target's blocks are allocated before they are written. */
 const ALLOCATE_FROM = 16 * 1024 * 1024;
+/** Bytes of a copy from which some are written past the page cache. */
+const DIRECT_FROM = 64 * 1024 * 1024;
 const BLOCK = 4096;
 /** statfs f_type of ext2, ext3 and ext4. */
 const EXT = 0xef53;
@@ -165,8 +169,10 @@ class NodeBulk implements BulkCopier {
     const skipZero = job.skipZero && (share === undefined || job.layout.kind === "e2image");
     const labels = { source: job.source.label, target: job.target.path };
     const allocation = allocationOf(job, ordered);
+    const direct = share === undefined && job.total >= DIRECT_FROM ? openDirect(job.target.fd) : -1;
+    const to = { fd: job.target.fd, direct, flushed: job.target.flushed === true };
     const readBytes = threads ? THREADED_CHUNK_BYTES : CHUNK_BYTES;
-    const copier = new Copier(packer, descriptorIo(job.target.fd, labels, allocation, share), {
+    const copier = new Copier(packer, descriptorIo(to, labels, allocation, share), {
       skipZero,
       ordered,
       shareFrom: share === undefined ? 0 : SHARE_FROM,
@@ -188,7 +194,7 @@ class NodeBulk implements BulkCopier {
             window: window.buffer as SharedArrayBuffer,
             state,
             layout: job.layout,
-            target: job.target.fd,
+            target: to,
             labels,
             allocation,
             skipZero,
@@ -225,6 +231,7 @@ class NodeBulk implements BulkCopier {
     } finally {
       if (threads) this.helping = false;
       copier.dispose();
+      if (direct >= 0) closeQuietly(direct);
     }
   }
 

@@ -1,7 +1,8 @@
 import type { CopyIo } from "../engine/copy/copier.ts";
 import { IoError, ReadError } from "../errors.ts";
-import { readPiece, writePiece } from "../io/node/file-io.ts";
+import { readPiece } from "../io/node/file-io.ts";
 import { allocate } from "../io/node/native.ts";
+import { DirectWriter } from "./direct-writer.ts";
 
 /** Bytes allocated at a time ahead of an output that grows from its front to its end. */
 const AHEAD = 64 * 1024 * 1024;
@@ -20,14 +21,24 @@ export interface CopyLabels {
  */
 export type Allocation = "none" | "ahead" | "exact";
 
+/** Where a copy goes. */
+export interface CopyTarget {
+  readonly fd: number;
+  /** A descriptor for writes past the page cache, or -1. */
+  readonly direct: number;
+  /** All that is written will be flushed: past the page cache is then always better. */
+  readonly flushed: boolean;
+}
+
 /** Copying between descriptors of this process, synchronously. */
 export function descriptorIo(
-  target: number,
+  target: CopyTarget,
   labels: CopyLabels,
   allocation: Allocation,
   share?: CopyIo["share"],
 ): CopyIo {
-  const prepare = allocator(target, allocation);
+  const prepare = allocator(target.fd, allocation);
+  const writer = new DirectWriter(target, labels.target);
   return {
     read(bytes, from, length, _guest, fd, host) {
       try {
@@ -40,7 +51,7 @@ export function descriptorIo(
     },
     write(bytes, from, length, at) {
       prepare(at, length);
-      writePiece(target, bytes, from, length, at, labels.target);
+      writer.write(bytes, from, length, at);
     },
     share,
   };

@@ -1,7 +1,7 @@
 import type { Turns } from "../engine/copy/copier.ts";
 import type { LayoutSpec } from "../engine/copy/spec.ts";
 import { AbortError } from "../errors.ts";
-import type { Allocation, CopyLabels } from "./copy-io.ts";
+import type { Allocation, CopyLabels, CopyTarget } from "./copy-io.ts";
 
 /** Words of the control block. */
 const NEXT = 0;
@@ -100,7 +100,7 @@ export interface HelperJob {
   readonly window: SharedArrayBuffer;
   readonly state: SharedArrayBuffer;
   readonly layout: LayoutSpec;
-  readonly target: number;
+  readonly target: CopyTarget;
   readonly labels: CopyLabels;
   readonly allocation: Allocation;
   readonly skipZero: boolean;

@@ -80,6 +80,8 @@ export const THREADED_CHUNK_BYTES = 1024 * 1024;
 /** The same where extents are shared without being read. */
 export const SHARED_CHUNK_BYTES = 64 * 1024 * 1024;
 
+const PAGE = 4096;
+
 /**
  * The single place where bytes move: takes chunks of a window, reads them into wasm memory, finds what is not zero,
  * lets the packer place it, writes it. Runs the same on one thread, on several, and over asynchronous sources.
@@ -106,7 +108,11 @@ export class Copier {
     this.rules = rules;
     this.unit = unitOf(packer);
     const most = packer.exact === undefined ? 0 : ITERATION_BYTES;
-    this.slot = this.kernel.take(Math.max(rules.chunkBytes, packer.clusterSize, packer.chunkUnit ?? 0, most));
+    // Some hosts want what they write to be aligned to a page.
+    this.slot = this.kernel.take(
+      Math.max(rules.chunkBytes, packer.clusterSize, packer.chunkUnit ?? 0, most),
+      PAGE,
+    );
   }
 
   dispose(): void {

@@ -10,11 +10,6 @@ import { DATA_OFFSET, GAP_BYTES } from "./layout.ts";
 
 /** Bytes written at a time, where clusters are not larger than that. */
 const BATCH_BYTES = 512 * 1024;
-/**
- * Most bytes handed to a file by one call: batches begin at odd offsets, and larger pieces of page cache memory are those
- * that a virtual machine may have given back to its host.
- */
-const FILE_BYTES = 128 * 1024;
 /** Runs taken out of a set at a time. */
 const RUNS = 4096;
 /** Bytes of one entry of the kernel's table: gap and clusters. */
@@ -179,7 +174,7 @@ export class ImageWriter {
       last,
     );
     if (this.writing !== null) await this.writing;
-    const r = this.send(this.slot.bytes.subarray(0, length), this.offset);
+    const r = this.target.write(this.slot.bytes.subarray(0, length), this.offset);
     if (r instanceof Promise) {
       this.writing = r;
       // A failure is met where the next batch waits for this one.
@@ -195,15 +190,6 @@ export class ImageWriter {
     this.used = 0;
     const wait = this.pace.step();
     if (wait !== undefined) await wait;
-  }
-
-  /** Writes `bytes` from index `from` on; they belong at `at`. */
-  private send(bytes: Uint8Array, at: number, from = 0): Promise<void> | void {
-    const step = this.target.seekable ? FILE_BYTES : bytes.length;
-    for (let done = from; done < bytes.length; done += step) {
-      const r = this.target.write(bytes.subarray(done, done + step), at + done);
-      if (r instanceof Promise) return r.then(() => this.send(bytes, at, done + step));
-    }
   }
 }
 

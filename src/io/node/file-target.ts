@@ -141,7 +141,7 @@ class NodeFileTarget implements FileTarget {
     this.fd = fd;
     this.label = label;
     this.sync = sync;
-    this.host = { path, fd };
+    this.host = { path, fd, flushed: sync };
   }
 
   write(bytes: Uint8Array, at: number): void {

@@ -83,9 +83,9 @@ class NodeInPlaceTarget implements InPlaceTarget {
     this.label = label;
     this.capacity = capacity;
     this.blockDevice = capacity !== Number.POSITIVE_INFINITY;
-    this.host = { path, fd };
     this.shrink = options.shrink ?? false;
     this.sync = options.sync ?? this.blockDevice;
+    this.host = { path, fd, flushed: this.sync };
   }
 
   write(bytes: Uint8Array, at: number): void {
