@@ -2,6 +2,7 @@ import type { OutputFormat } from "../../src/engine/api.ts";
 import { describeOptions, type OptionSpec, parse } from "../getopt.ts";
 import { UsageError } from "../ui/errors.ts";
 import { print } from "../ui/out.ts";
+import type { InputOptions } from "./input.ts";
 
 /** A command as data: what its help says and what its command line may hold. */
 export interface CommandSpec {
@@ -18,7 +19,7 @@ export interface CommandSpec {
 const HELP: OptionSpec = { key: "help", short: "h", long: "help", help: "show this help" };
 
 export const JSON_OPTION: OptionSpec = { key: "json", long: "json", help: "print the result as JSON" };
-export const PARTITION_OPTION: OptionSpec = {
+const PARTITION_OPTION: OptionSpec = {
   key: "partition",
   short: "P",
   long: "partition",
@@ -37,6 +38,12 @@ export const INPUT_FORMAT_OPTION: OptionSpec = {
   arg: "FORMAT",
   help: "read the source as raw or qcow2 instead of looking at it",
 };
+/** How a source is read, for commands that read one disk: see `Arguments.input`. */
+export const INPUT_OPTIONS: readonly OptionSpec[] = [
+  PARTITION_OPTION,
+  SECTOR_SIZE_OPTION,
+  INPUT_FORMAT_OPTION,
+];
 
 /** A command line that has been read. */
 export class Arguments {
@@ -78,7 +85,7 @@ export class Arguments {
   }
 
   /** Bytes of a disk's sector, or null where the option is absent. */
-  sectorSize(): number | null {
+  private sectorSize(): number | null {
     const size = this.size("sectorSize", "--sector-size");
     if (size === null || (size >= 512 && size <= 65536 && (size & (size - 1)) === 0)) return size;
     throw new UsageError(
@@ -91,6 +98,15 @@ export class Arguments {
     const text = this.value(key);
     if (text === null || text === "raw" || text === "qcow2") return text;
     throw new UsageError(`${name} takes raw or qcow2, not '${text}'`);
+  }
+
+  /** What INPUT_OPTIONS, or those of them that the command has, say. */
+  input(): Required<InputOptions> {
+    return {
+      format: this.format("inputFormat", "--input-format"),
+      partition: this.number("partition", "--partition", 1, 65535),
+      sectorSize: this.sectorSize(),
+    };
   }
 }
 

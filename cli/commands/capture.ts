@@ -2,15 +2,7 @@ import type { CaptureOptions } from "../../src/engine/api.ts";
 import type { Opened } from "../../src/engine/open.ts";
 import type { Scope } from "../../src/fs/volume.ts";
 import { UsageError } from "../ui/errors.ts";
-import {
-  type Arguments,
-  type CommandSpec,
-  INPUT_FORMAT_OPTION,
-  JSON_OPTION,
-  PARTITION_OPTION,
-  readArguments,
-  SECTOR_SIZE_OPTION,
-} from "./arguments.ts";
+import { type Arguments, type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openInput } from "./input.ts";
 import { printPlan, printResult, secondsSince, warnOfMount, withJob, withOutput } from "./job.ts";
 import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
@@ -28,9 +20,7 @@ const SPEC: CommandSpec = {
     },
     { key: "used", short: "u", long: "used", help: "take every block in use (this is the default)" },
     { key: "all", short: "a", long: "all", help: "take every block, free ones too" },
-    PARTITION_OPTION,
-    SECTOR_SIZE_OPTION,
-    INPUT_FORMAT_OPTION,
+    ...INPUT_OPTIONS,
     ...OUTPUT_OPTIONS,
     {
       key: "nativeSelection",
@@ -83,11 +73,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   const format = outputFormat(image, read);
   const qcow2 = qcow2Options(read, format);
   const start = performance.now();
-  const opened = await openInput(source, {
-    format: read.format("inputFormat", "--input-format"),
-    partition: read.number("partition", "--partition", 1, 65535),
-    sectorSize: read.sectorSize(),
-  });
+  const opened = await openInput(source, read.input());
   try {
     const names = { source, image, json: read.has("json") };
     await warnOfMount(source, opened.partition?.number ?? null);

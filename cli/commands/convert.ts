@@ -1,13 +1,5 @@
 import type { OutputFormat, Qcow2Options } from "../../src/engine/api.ts";
-import {
-  type Arguments,
-  type CommandSpec,
-  INPUT_FORMAT_OPTION,
-  JSON_OPTION,
-  PARTITION_OPTION,
-  readArguments,
-  SECTOR_SIZE_OPTION,
-} from "./arguments.ts";
+import { type Arguments, type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openDisk } from "./input.ts";
 import { printPlan, printResult, secondsSince, warnOfMount, withOutput } from "./job.ts";
 import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
@@ -16,9 +8,7 @@ const SPEC: CommandSpec = {
   operands: ["SOURCE", "IMAGE"],
   about: "Turn an image or device into an image of another format, every byte of the disk in it.",
   options: [
-    PARTITION_OPTION,
-    SECTOR_SIZE_OPTION,
-    INPUT_FORMAT_OPTION,
+    ...INPUT_OPTIONS,
     ...OUTPUT_OPTIONS,
     { key: "dryRun", short: "n", long: "dry-run", help: "tell what would be written and write nothing" },
     VERIFY_OPTION,
@@ -50,14 +40,11 @@ export async function convertJob(
   const [source, image] = read.operands;
   const start = performance.now();
   const { convert, planConvert } = await import("../../src/node.ts");
-  const opened = await openDisk(source, {
-    format: read.format("inputFormat", "--input-format"),
-    partition: read.number("partition", "--partition", 1, 65535),
-    sectorSize: read.sectorSize(),
-  });
+  const input = read.input();
+  const opened = await openDisk(source, input);
   try {
     const names = { source, image, json: read.has("json") };
-    await warnOfMount(source, read.number("partition", "--partition", 1, 65535));
+    await warnOfMount(source, input.partition);
     if (read.has("dryRun")) {
       printPlan({ format, ...(await planConvert(opened.source)), warnings: [] }, names);
       return 0;

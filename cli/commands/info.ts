@@ -27,10 +27,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   if (read === null) return 0;
   const { inspect } = await import("../../src/engine/inspect.ts");
   const [name] = read.operands;
-  const options = {
-    format: read.format("inputFormat", "--input-format"),
-    sectorSize: read.sectorSize(),
-  };
+  const options = read.input();
   const show = (found: Inspection): void =>
     print(read.has("json") ? toJson(inspectionToJson(found)) : inspectionToText(found));
   const opened = await openInput(name, options).catch(async (error: unknown) => {

@@ -1,19 +1,12 @@
 import { DATA, type MapRuns, ZERO } from "../../src/bytes/runs.ts";
 import { print } from "../ui/out.ts";
-import {
-  type CommandSpec,
-  INPUT_FORMAT_OPTION,
-  JSON_OPTION,
-  PARTITION_OPTION,
-  readArguments,
-  SECTOR_SIZE_OPTION,
-} from "./arguments.ts";
+import { type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openDisk } from "./input.ts";
 
 const SPEC: CommandSpec = {
   operands: ["FILE"],
   about: "List which bytes of the disk inside an image hold data, and where they are stored.",
-  options: [PARTITION_OPTION, SECTOR_SIZE_OPTION, INPUT_FORMAT_OPTION, JSON_OPTION],
+  options: [...INPUT_OPTIONS, JSON_OPTION],
   notes: `States: data (stored bytes), zero (marked as zeros), hole (not stored, reads as zeros).
 Depth counts layers: 0 is the image itself, 1 its backing file. Offset is the byte in the file
 of that layer, where the bytes are stored as they are. All numbers are bytes.`,
@@ -27,11 +20,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   const read = readArguments(program, args, SPEC);
   if (read === null) return 0;
   const { mapRuns } = await import("../../src/engine/map.ts");
-  const opened = await openDisk(read.operands[0], {
-    format: read.format("inputFormat", "--input-format"),
-    partition: read.number("partition", "--partition", 1, 65535),
-    sectorSize: read.sectorSize(),
-  });
+  const opened = await openDisk(read.operands[0], read.input());
   try {
     const put = read.has("json") ? jsonRows() : textRows();
     for await (const batch of mapRuns(opened.source)) put.batch(batch);

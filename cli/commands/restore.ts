@@ -1,11 +1,4 @@
-import {
-  type CommandSpec,
-  INPUT_FORMAT_OPTION,
-  JSON_OPTION,
-  PARTITION_OPTION,
-  readArguments,
-  SECTOR_SIZE_OPTION,
-} from "./arguments.ts";
+import { type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { convertJob } from "./convert.ts";
 import { FORCE_OPTION, VERIFY_OPTION } from "./output.ts";
 
@@ -13,9 +6,7 @@ const SPEC: CommandSpec = {
   operands: ["IMAGE", "TARGET"],
   about: "Write the disk or volume in an image back to a device or a raw file.",
   options: [
-    PARTITION_OPTION,
-    SECTOR_SIZE_OPTION,
-    INPUT_FORMAT_OPTION,
+    ...INPUT_OPTIONS,
     { key: "dryRun", short: "n", long: "dry-run", help: "tell what would be written and write nothing" },
     VERIFY_OPTION,
     FORCE_OPTION,
