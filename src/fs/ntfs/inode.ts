@@ -7,6 +7,7 @@ import type { Mft } from "./mft.ts";
 import {
   type Attribute,
   checkRecord,
+  checkWhole,
   isExtension,
   recordAttributes,
   recordInUse,
@@ -46,6 +47,15 @@ export interface NtfsParts {
 export async function readInode(parts: NtfsParts, number: number): Promise<Inode> {
   const r = parts.mft.read(number);
   return inodeOf(parts, number, r instanceof Promise ? await r : r);
+}
+
+/** As `readInode`, and checks the base record attribute by attribute first, whatever is looked at later. */
+export async function readWholeInode(parts: NtfsParts, number: number): Promise<Inode> {
+  const r = parts.mft.read(number);
+  const bytes = r instanceof Promise ? await r : r;
+  const wrong = checkWhole(bytes, number);
+  if (wrong !== null) throw wrong;
+  return inodeOf(parts, number, bytes);
 }
 
 /** As `readInode`, for a base record that has been read (fixups removed; a copy that may be kept). */

@@ -2,7 +2,7 @@ import { u32le } from "../../bytes/endian.ts";
 import type { BootSector } from "./boot.ts";
 import { ENOENT, NtfsError } from "./errors.ts";
 import { badState, isUsable, removeFixup, stateText } from "./fixup.ts";
-import { inodeOf, type NtfsParts } from "./inode.ts";
+import { type NtfsParts, readWholeInode } from "./inode.ts";
 import { AT, FILE_MIRROR, FIRST_USER_RECORD, MAGIC_FILE, REC } from "./layout.ts";
 import { checkWhole } from "./record.ts";
 
@@ -24,11 +24,7 @@ export async function compareMirror(parts: NtfsParts): Promise<NtfsError | null>
   const r = at < source.size ? source.read(mirror, at) : 0;
   const got = r instanceof Promise ? await r : r;
   try {
-    const own = mft.read(FILE_MIRROR);
-    const ownBytes = own instanceof Promise ? await own : own;
-    const corrupt = checkWhole(ownBytes, FILE_MIRROR);
-    if (corrupt !== null) return corrupt;
-    const inode = await inodeOf(parts, FILE_MIRROR, ownBytes);
+    const inode = await readWholeInode(parts, FILE_MIRROR);
     const data = inode.attributes.find((a) => a.type === AT.data && a.nonResident);
     const lcn = data?.runs[1] ?? -1;
     if (lcn !== boot.mirrorLcn)

@@ -1,6 +1,6 @@
 import { u16le } from "../../bytes/endian.ts";
 import { EINVAL, EIO, ENOENT, NtfsError } from "./errors.ts";
-import { extentsOf, type Inode, inodeOf, type NtfsParts } from "./inode.ts";
+import { extentsOf, type Inode, type NtfsParts, readWholeInode } from "./inode.ts";
 import {
   AT,
   FILE_ATTR_DEF,
@@ -12,7 +12,6 @@ import {
   VI,
 } from "./layout.ts";
 import { compareMirror } from "./mirror.ts";
-import { checkWhole } from "./record.ts";
 import { openStream, type Stream } from "./stream.ts";
 
 /** System files the native tool needs before it starts, in its order, and what it says where one is missing. */
@@ -43,7 +42,7 @@ export async function checkSystemFiles(parts: NtfsParts): Promise<void> {
   for (const [number, text] of NEEDED) {
     if (number === FILE_SECURE && version < SECURE_VERSION) continue;
     try {
-      const inode = await readWhole(parts, number);
+      const inode = await readWholeInode(parts, number);
       if (number === FILE_VOLUME) version = versionOf(inode);
       else if (number === FILE_UPCASE) await checkUpcase(parts, inode);
       else if (number === FILE_ATTR_DEF) await checkAttrDef(parts, inode);
@@ -68,15 +67,6 @@ export async function checkSystemFiles(parts: NtfsParts): Promise<void> {
 /** Found through the root directory: native's error is another one there. */
 function isSecure(number: number): boolean {
   return number === FILE_ROOT || number === FILE_SECURE;
-}
-
-/** An inode whose base record is checked attribute by attribute first. */
-async function readWhole(parts: NtfsParts, number: number): Promise<Inode> {
-  const r = parts.mft.read(number);
-  const bytes = r instanceof Promise ? await r : r;
-  const wrong = checkWhole(bytes, number);
-  if (wrong !== null) throw wrong;
-  return inodeOf(parts, number, bytes);
 }
 
 function versionOf(inode: Inode): number {
