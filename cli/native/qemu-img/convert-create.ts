@@ -58,9 +58,9 @@ export function newImage(s: ConvertSettings, size: number): NewImage {
       throw new QemuError("Compression and encryption not supported at the same time");
     if ((textOf(values, "preallocation") ?? "off") !== "off")
       throw new QemuError("Compression and preallocation not supported at the same time");
+    if (textOf(values, "data_file") !== null)
+      throw new QemuError(`error while writing at byte 0: ${hostText("ENOTSUP")}`);
   }
-  if (s.compressed && textOf(values, "data_file") !== null)
-    throw new QemuError(`error while writing at byte 0: ${hostText("ENOTSUP")}`);
   const prefix = `${s.target}: error while converting ${format}: `;
   return format !== "qcow2"
     ? { format: "raw", options: rawOptions(values, size, prefix) }
