@@ -4,9 +4,9 @@ import { recognise } from "../fs/signatures.ts";
 import type { Selection } from "../fs/volume.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
-import type { CaptureOptions, JobResult, Qcow2Options } from "./api.ts";
+import type { CaptureOptions, JobResult } from "./api.ts";
 import { convert } from "./convert.ts";
-import { layoutFor, metadataClusterSize } from "./layouts.ts";
+import { layoutFor, metadataOptions } from "./layouts.ts";
 import type { Opened } from "./open.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { writeImage } from "./write.ts";
@@ -46,13 +46,6 @@ export function selectedSource(source: Source, volumeSize: number, selection: Se
   return new SelectedSource(source, selection.blocks, selection.blockSize, volumeSize);
 }
 
-function qcow2Options(options: CaptureOptions, selection: Selection, guestSize: number): Qcow2Options {
-  const { qcow2 } = options;
-  if (options.scope !== "metadata" || qcow2?.clusterSize !== undefined || qcow2?.layout === "e2image")
-    return qcow2 ?? {};
-  return { ...qcow2, clusterSize: metadataClusterSize(selection.blockSize, guestSize) };
-}
-
 /**
  * Captures a filesystem (its metadata, all that is in use, or every byte) into an image; on any error the target is
  * aborted. Errors: those of `writeImage`, and UnsupportedError where there is no filesystem to select from.
@@ -73,13 +66,10 @@ async function captureInto(opened: Opened, target: Target, options: CaptureOptio
   const selection = await planCapture(opened, options);
   if (selection === null || volume === null) return convert(opened.source, target, options);
   const source = selectedSource(opened.source, volume.size, selection);
-  const layout = layoutFor(
-    options.format,
-    volume.size,
-    selection.blockSize,
-    qcow2Options(options, selection, volume.size),
-    selection,
-  );
+  const { blockSize } = selection;
+  const qcow2 =
+    options.scope === "metadata" ? metadataOptions(options.qcow2, blockSize, volume.size) : options.qcow2;
+  const layout = layoutFor(options.format, volume.size, blockSize, qcow2, selection);
   const r = await writeImage(source, target, { ...options, layout });
   return { format: options.format, guestSize: volume.size, ...r, warnings: selection.warnings };
 }

@@ -17,10 +17,23 @@ const LARGE_CLUSTER = 64 * KiB;
  * they are, so that the image is as small as what it holds, and as large as it takes for the L1 table of a
  * disk of `guestSize` bytes.
  */
-export function metadataClusterSize(blockSize: number, guestSize: number): number {
+function metadataClusterSize(blockSize: number, guestSize: number): number {
   let size = Math.max(SMALL_CLUSTER, Math.min(blockSize, LARGE_CLUSTER));
   while (Math.ceil(guestSize / size / (size / 8)) * 8 > LIMIT.l1) size *= 2;
   return size;
+}
+
+/**
+ * The QCOW2 options of an image of metadata alone: as asked for, with clusters that fit blocks of `blockSize` bytes of
+ * a disk of `guestSize` bytes where no size was asked for and the layout leaves it open.
+ */
+export function metadataOptions(
+  qcow2: Qcow2Options | undefined,
+  blockSize: number,
+  guestSize: number,
+): Qcow2Options {
+  if (qcow2?.clusterSize !== undefined || qcow2?.layout === "e2image") return qcow2;
+  return { ...qcow2, clusterSize: metadataClusterSize(blockSize, guestSize) };
 }
 
 /**

@@ -6,7 +6,7 @@ import { ExtVolume } from "../fs/ext/volume.ts";
 import type { Source } from "../io/source.ts";
 import type { Target } from "../io/target.ts";
 import type { JobResult, OutputOptions } from "./api.ts";
-import { layoutFor, metadataClusterSize } from "./layouts.ts";
+import { layoutFor, metadataOptions } from "./layouts.ts";
 import type { Opened } from "./open.ts";
 import { SelectedSource } from "./selected-source.ts";
 import { writeImage } from "./write.ts";
@@ -116,16 +116,8 @@ async function captured(
   });
   try {
     const { blockSize, marks, selected } = clean.selection;
-    const { qcow2 } = options;
-    const own = qcow2?.clusterSize !== undefined || qcow2?.layout === "e2image";
-    const clusterSize = metadataClusterSize(blockSize, volume.size);
-    const layout = layoutFor(
-      options.format,
-      volume.size,
-      blockSize,
-      own ? qcow2 : { ...qcow2, clusterSize },
-      { blockSize, marks },
-    );
+    const qcow2 = metadataOptions(options.qcow2, blockSize, volume.size);
+    const layout = layoutFor(options.format, volume.size, blockSize, qcow2, { blockSize, marks });
     const written = await writeImage(clean.source, target, { ...options, layout });
     const output = (await options.reopen?.()) ?? null;
     try {
