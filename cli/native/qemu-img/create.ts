@@ -195,9 +195,9 @@ async function createRaw(
   try {
     const { rawTrouble } = await import("./device-target.ts");
     const { preallocation } = rawOptions(values, 0, prefix);
-    if (rounded(size) >= 1n << 63n)
+    if (wholeSectors(size) >= 1n << 63n)
       throw new QemuError(`${prefix}Could not resize file: ${hostText("EINVAL")}`);
-    const bytes = sectors(size);
+    const bytes = Number(wholeSectors(size));
     if (bytes > Number.MAX_SAFE_INTEGER) throw tooLarge(format, prefix);
     const { target } = file;
     const trouble = rawTrouble(file, bytes, preallocation);
@@ -233,8 +233,8 @@ async function createImage(
       data = newFile(dataPath, dataName, [...sources, path], fail);
       opened.push(data);
     }
-    const trouble = lengthTrouble(rounded(size));
-    const options = qcow2Options(values, trouble === null ? sectors(size) : 0, prefix);
+    const trouble = lengthTrouble(wholeSectors(size));
+    const options = qcow2Options(values, trouble === null ? Number(wholeSectors(size)) : 0, prefix);
     if (trouble !== null) throw fail(`Could not resize image: ${trouble}`);
     const { qcow2Trouble } = await import("./device-target.ts");
     const { createQcow2 } = await import("../../../src/image/qcow2/create/create.ts");
@@ -267,11 +267,7 @@ function tooLarge(format: CreateFormat, prefix: string): QemuError {
   return new QemuError(`${prefix}The image size is too large for file format '${format}'${hint}`);
 }
 
-/** Whole sectors, bytes. */
-function rounded(size: bigint): bigint {
+/** `size` bytes in whole sectors of 512, as bytes. */
+function wholeSectors(size: bigint): bigint {
   return ((size + 511n) / 512n) * 512n;
-}
-
-function sectors(size: bigint): number {
-  return Number(rounded(size));
 }

@@ -1,5 +1,5 @@
 import type { ExactRules, PackerSpec } from "../../image/packer.ts";
-import { type Qcow2CreateOptions, sectorSize } from "../../image/qcow2/create/options.ts";
+import { type Qcow2CreateOptions, wholeSectors } from "../../image/qcow2/create/options.ts";
 
 /** The layout of a new image for requests cut by these rules. `compressed`: some of them will be. */
 export function layoutOfNew(
@@ -10,7 +10,7 @@ export function layoutOfNew(
   return {
     kind: "qemu",
     clusterSize: image.clusterSize,
-    guestSize: sectorSize(image.size),
+    guestSize: wholeSectors(image.size),
     version: image.version,
     refcountOrder: Math.log2(image.refcountBits),
     backingFile: image.backingFile,

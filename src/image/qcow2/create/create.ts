@@ -1,6 +1,6 @@
 import type { Target } from "../../../io/target.ts";
 import { layOutImage } from "./new-image.ts";
-import { checkCreateOptions, mappedSize, type Qcow2CreateOptions, sectorSize } from "./options.ts";
+import { checkCreateOptions, mappedSize, type Qcow2CreateOptions, wholeSectors } from "./options.ts";
 
 /** Where a new image goes: a target that answers at once. */
 export interface CreateTarget extends Target {
@@ -42,7 +42,7 @@ function layOut(options: Qcow2CreateOptions, meta: (at: number, bytes: Uint8Arra
   const layout = layOutImage(options, { data: () => {}, meta });
   const { dataFile, preallocation, rawDataFile } = options;
   if (dataFile === null) return { size: layout.size, dataFileSize: 0, data: layout.data };
-  const size = sectorSize(options.size);
+  const size = wholeSectors(options.size);
   const dataFileSize = preallocation === "off" && !rawDataFile ? size : mappedSize(options);
   return {
     size: layout.size,

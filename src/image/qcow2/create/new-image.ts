@@ -10,7 +10,7 @@ import {
   mappedSize,
   type Preallocation,
   type Qcow2CreateOptions,
-  sectorSize,
+  wholeSectors,
 } from "./options.ts";
 
 /** qemu allocates ahead in requests of at most so many bytes, whole clusters. */
@@ -55,7 +55,7 @@ class NewImage {
     this.out = out;
     const cs = o.clusterSize;
     this.entries = l2Entries(o);
-    this.clusters = Math.ceil(sectorSize(o.size) / cs);
+    this.clusters = Math.ceil(wholeSectors(o.size) / cs);
     this.l1 = new Float64Array(l1Entries(o));
     this.segment = new L2Segment(this.entries, o.extendedL2);
     const order = Math.log2(o.refcountBits);
@@ -185,7 +185,7 @@ class NewImage {
     return qemuHeader({
       version: o.version,
       clusterBits: Math.log2(cs),
-      size: sectorSize(o.size),
+      size: wholeSectors(o.size),
       l1Entries: this.l1.length,
       l1Offset: l1At,
       tableOffset: space.table * cs,

@@ -97,11 +97,11 @@ export function l2Entries(o: Qcow2CreateOptions): number {
 
 /** Entries of the L1 table. */
 export function l1Entries(o: Qcow2CreateOptions): number {
-  return Math.ceil(sectorSize(o.size) / (o.clusterSize * l2Entries(o)));
+  return Math.ceil(wholeSectors(o.size) / (o.clusterSize * l2Entries(o)));
 }
 
-/** The disk's size in whole sectors, bytes. */
-export function sectorSize(size: number): number {
+/** `size` bytes in whole sectors of 512, as bytes: how long the disk is. */
+export function wholeSectors(size: number): number {
   return Math.ceil(size / 512) * 512;
 }
 
