@@ -68,8 +68,8 @@ export class HeaderState {
     return u32be(this.fields, H.version);
   }
 
-  /** True where a bit of the 64-bit field at `field` is set. */
-  private bit(field: number, bit: number, on: boolean): void {
+  /** Sets or clears bit `bit` (below 32) of the 64-bit field at `field`. */
+  private setBit(field: number, bit: number, on: boolean): void {
     const mask = 1 << bit;
     const old = u32be(this.fields, field + 4);
     putU32be(this.fields, field + 4, on ? old | mask : old & ~mask);
@@ -119,22 +119,22 @@ export class HeaderState {
       this.replace(EXTENSION.dataFile, c.dataFile === null ? null : text.encode(c.dataFile));
     if (c.bitmaps !== undefined) this.setBitmaps(c.bitmaps);
     if (!v3) return;
-    if (c.rawDataFile !== undefined) this.bit(H.autoclear, AUTOCLEAR.rawDataFile, c.rawDataFile);
-    if (c.bitmapsValid !== undefined) this.bit(H.autoclear, AUTOCLEAR.bitmaps, c.bitmapsValid);
-    if (c.lazyRefcounts !== undefined) this.bit(H.compatible, COMPATIBLE_LAZY_REFCOUNTS, c.lazyRefcounts);
-    if (c.dirty !== undefined) this.bit(H.incompatible, INCOMPATIBLE.dirty, c.dirty);
-    if (c.corrupt !== undefined) this.bit(H.incompatible, INCOMPATIBLE.corrupt, c.corrupt);
+    if (c.rawDataFile !== undefined) this.setBit(H.autoclear, AUTOCLEAR.rawDataFile, c.rawDataFile);
+    if (c.bitmapsValid !== undefined) this.setBit(H.autoclear, AUTOCLEAR.bitmaps, c.bitmapsValid);
+    if (c.lazyRefcounts !== undefined) this.setBit(H.compatible, COMPATIBLE_LAZY_REFCOUNTS, c.lazyRefcounts);
+    if (c.dirty !== undefined) this.setBit(H.incompatible, INCOMPATIBLE.dirty, c.dirty);
+    if (c.corrupt !== undefined) this.setBit(H.incompatible, INCOMPATIBLE.corrupt, c.corrupt);
     if (c.compressionType !== undefined) {
       this.widen();
       this.fields[H.compressionType] = c.compressionType;
-      this.bit(H.incompatible, INCOMPATIBLE.compressionType, c.compressionType !== COMPRESSION.zlib);
+      this.setBit(H.incompatible, INCOMPATIBLE.compressionType, c.compressionType !== COMPRESSION.zlib);
     }
   }
 
   private setBitmaps(b: NonNullable<HeaderChanges["bitmaps"]> | null): void {
     if (b === null) {
       this.replace(EXTENSION.bitmaps, null);
-      if (this.version >= 3) this.bit(H.autoclear, AUTOCLEAR.bitmaps, false);
+      if (this.version >= 3) this.setBit(H.autoclear, AUTOCLEAR.bitmaps, false);
       return;
     }
     const data = new Uint8Array(24);
