@@ -389,14 +389,11 @@ class Reader implements Qcow2Image {
   }
 
   status(at: number, end: number, own: boolean, run: StatusRun): Promise<void> | null {
-    for (;;) {
-      const wait =
-        this.data === null || !this.backingOpen
-          ? this.openFiles()
-          : layerRun(this.tables, this.header, this.slice, at, Math.min(end, this.size), this.layer);
-      if (wait !== null) return wait.then(() => this.status(at, end, own, run) ?? undefined);
-      break;
-    }
+    const wait =
+      this.data === null || !this.backingOpen
+        ? this.openFiles()
+        : layerRun(this.tables, this.header, this.slice, at, Math.min(end, this.size), this.layer);
+    if (wait !== null) return wait.then(() => this.status(at, end, own, run) ?? undefined);
     const { state, length, host } = this.layer;
     run.state = state;
     run.length = length;
