@@ -1,5 +1,5 @@
 import { IoError } from "../../../src/errors.ts";
-import type { Preallocation } from "../../../src/image/qcow2/edit/resize.ts";
+import type { Preallocation } from "../../../src/image/qcow2/create/options.ts";
 import { print } from "../../ui/out.ts";
 import { codeOf, editImage } from "./edit.ts";
 import { complain, QemuError, QemuUsageError, warn } from "./errors.ts";

@@ -8,6 +8,7 @@ import {
   SUBCLUSTERS,
 } from "../layout.ts";
 
+/** How clusters are made ahead: not at all, without their bytes, with their bytes reserved, with their bytes written. */
 export type Preallocation = "off" | "metadata" | "falloc" | "full";
 
 /** A QCOW2 image to be made. Sizes in bytes. */

@@ -1,4 +1,5 @@
 import { ImprintError } from "../../../errors.ts";
+import type { Preallocation } from "../create/options.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, LIMIT, ZERO_LOW } from "../layout.ts";
 import type { ImageEditor } from "./image-editor.ts";
 import type { ImageFile } from "./image-file.ts";
@@ -6,9 +7,6 @@ import { demandUsable } from "./kept-bitmaps.ts";
 import { offsetOf } from "./l2-cache.ts";
 import { ALL, type L2Shape } from "./l2-entries.ts";
 import { dropTables, shapeOf } from "./references.ts";
-
-/** How the clusters of the new part are made: not at all, without their bytes, with their bytes reserved or written. */
-export type Preallocation = "off" | "metadata" | "falloc" | "full";
 
 /** What a resize refuses, in qemu's words. */
 export class ResizeError extends ImprintError {
@@ -18,6 +16,7 @@ export class ResizeError extends ImprintError {
 }
 
 export interface ResizeOptions {
+  /** Of the new part; "off" by default, "metadata" with a raw data file. */
   readonly preallocation?: Preallocation;
   /** Reserves bytes of a file; false where the host cannot: zeros are written then. */
   readonly reserve?: (file: "image" | "data", at: number, length: number) => boolean;
