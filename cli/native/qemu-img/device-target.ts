@@ -38,7 +38,7 @@ export function qcow2Trouble(image: NewFile, data: NewFile | null, o: Qcow2Creat
 }
 
 /** True for a mode that reserves the bytes of the data. */
-export function reserves(mode: Preallocation): boolean {
+function reserves(mode: Preallocation): boolean {
   return mode === "falloc" || mode === "full";
 }
 

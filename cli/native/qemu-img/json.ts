@@ -61,7 +61,7 @@ const SHORT: Readonly<Record<string, string>> = {
 };
 
 /** A string in quotes; everything outside printable ASCII as \uXXXX. */
-export function quoted(text: string): string {
+function quoted(text: string): string {
   let out = '"';
   for (let i = 0; i < text.length; i++) {
     const c = text[i];

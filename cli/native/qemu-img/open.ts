@@ -195,7 +195,7 @@ export function rawWarning(name: string): string {
 }
 
 /** What the name and the options of the command line stand for; checks -f against --image-opts. */
-export function resolveName(name: string, request: OpenRequest): NamedFile {
+function resolveName(name: string, request: OpenRequest): NamedFile {
   if (request.imageOpts && request.format != null)
     throw new QemuError("--image-opts and --format are mutually exclusive");
   const named = namedFile(name, request.imageOpts, request.format ?? null);
@@ -258,7 +258,7 @@ function checkFormatOptions(format: string, named: NamedFile, follow: boolean): 
 }
 
 /** Opens a host file to read it; errors carry native's text, for what will be written with `write`. */
-export function openHostFile(path: string, label: string, write = false): FileSource {
+function openHostFile(path: string, label: string, write = false): FileSource {
   try {
     return openFileSource(path, { label, characterDevices: true });
   } catch (error) {
@@ -274,7 +274,7 @@ export function openHostFile(path: string, label: string, write = false): FileSo
 }
 
 /** The format of a file: the one asked for, or what its first bytes say. Refuses formats that are not read here. */
-export function formatOf(file: FileSource, wanted: string | null): string {
+function formatOf(file: FileSource, wanted: string | null): string {
   if (wanted !== null) return wanted;
   const head = new Uint8Array(512);
   file.read(head, 0);

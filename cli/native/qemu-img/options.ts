@@ -65,7 +65,7 @@ export function parseCommand(
 }
 
 /** Prints the help and ends the process well. */
-export function showHelp(): never {
+function showHelp(): never {
   // Loaded only when it is wanted: text costs start-up time too.
   throw new HelpWanted();
 }

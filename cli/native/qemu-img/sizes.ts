@@ -66,7 +66,7 @@ export function humanSize(bytes: number): string {
 }
 
 /** C's %0.3g of a number below 1000 or so: exact ties go to the even digit. */
-export function threeDigits(v: number): string {
+function threeDigits(v: number): string {
   if (v === 0) return "0";
   const exponent = Math.floor(Math.log10(Math.abs(v)) + 1e-12);
   const decimals = 2 - exponent;

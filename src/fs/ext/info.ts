@@ -42,7 +42,7 @@ function utf8(b: Uint8Array, at: number, length: number): string {
 }
 
 /** True where the superblock's checksum is right, or where it has none. */
-export function superblockChecksumOk(sb: Superblock): boolean {
+function superblockChecksumOk(sb: Superblock): boolean {
   if ((sb.roCompat & RO_COMPAT.metadataChecksum) === 0) return true;
   return crc32c(0xffffffff, sb.raw.subarray(0, SB.checksum)) === u32le(sb.raw, SB.checksum);
 }

@@ -25,7 +25,6 @@ export const BOOT = {
 } as const;
 export const BOOT_SIZE = 512;
 export const OEM_ID = "NTFS    ";
-export const BOOT_END = 0xaa55;
 /** Largest cluster, bytes. */
 export const MOST_CLUSTER = 2 * 1024 * 1024;
 
@@ -36,8 +35,6 @@ export const MOST_RECORD = 64 * 1024;
 export const MAGIC_FILE = 0x454c4946;
 export const MAGIC_INDX = 0x58444e49;
 export const MAGIC_BAAD = 0x44414142;
-export const MAGIC_RSTR = 0x52545352;
-export const MAGIC_RCRD = 0x44524352;
 
 /** Offsets shared by all records with fixups. */
 export const MST = { magic: 0, usaOffset: 4, usaCount: 6 } as const;
@@ -84,11 +81,8 @@ export const ATTR = {
   initialized: 56,
   compressedSize: 64,
 } as const;
-export const ATTR_HEADER = 16;
-export const RESIDENT_HEADER = 24;
 export const NON_RESIDENT_HEADER = 64;
 
-export const ATTR_COMPRESSED = 0x0001;
 export const ATTR_COMPRESSION_MASK = 0x00ff;
 export const ATTR_ENCRYPTED = 0x4000;
 export const ATTR_SPARSE = 0x8000;
@@ -162,7 +156,6 @@ export const IH = { entries: 0, length: 4, allocated: 8, flags: 12 } as const;
 export const INDEX_HEADER = 16;
 /** Offsets in an index entry. */
 export const IE = { reference: 0, sequence: 6, length: 8, keyLength: 10, flags: 12, key: 16 } as const;
-export const ENTRY_NODE = 1;
 export const ENTRY_END = 2;
 
 /** Record numbers of the system files. */

@@ -31,7 +31,7 @@ export interface FileName {
 }
 
 /** The name a $FILE_NAME attribute holds, or null where it is corrupt. */
-export function fileNameOf(attribute: Attribute): FileName | null {
+function fileNameOf(attribute: Attribute): FileName | null {
   if (attribute.nonResident) return null;
   const at = attribute.valueOffset;
   const { bytes: b } = attribute;
@@ -48,7 +48,7 @@ export function fileNameOf(attribute: Attribute): FileName | null {
 }
 
 /** The names that attributes hold, short names beside long ones left out. */
-export function longNames(attributes: readonly Attribute[]): FileName[] {
+function longNames(attributes: readonly Attribute[]): FileName[] {
   const names: FileName[] = [];
   for (const a of attributes) {
     if (a.type !== AT.fileName) continue;
@@ -150,7 +150,7 @@ const TYPE_NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** What of a file an attribute is: "" for its contents, ":name" for a named stream, "$BITMAP" and the like. */
-export function partName(attribute: Attribute): string {
+function partName(attribute: Attribute): string {
   const { type, name } = attribute;
   if (type === AT.data) return name === "" ? "" : `:${name}`;
   const kind = TYPE_NAMES.get(type) ?? `attribute 0x${type.toString(16)}`;

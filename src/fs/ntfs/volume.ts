@@ -80,29 +80,6 @@ export class NtfsVolume implements Volume, NtfsParts {
     return this.mft.scan(from, to);
   }
 
-  /**
-   * Calls `visit` for each record in order with its bytes (a view that holds until it returns) and its state (RECORD_OK
-   * and others). A promise it returns is waited for.
-   */
-  async forEachRecord(
-    visit: (number: number, bytes: Uint8Array, state: number) => void | Promise<void>,
-  ): Promise<void> {
-    const scan = this.scan();
-    const size = this.mft.recordSize;
-    try {
-      for (;;) {
-        const more = scan.next();
-        if (!(more instanceof Promise ? await more : more)) return;
-        for (let i = 0; i < scan.count; i++) {
-          const r = visit(scan.first + i, scan.bytes.subarray(i * size, (i + 1) * size), scan.states[i]);
-          if (r instanceof Promise) await r;
-        }
-      }
-    } finally {
-      scan.close();
-    }
-  }
-
   /** The files that lie on byte ranges (from, to) of the volume; see filesOn in names.ts. */
   async filesOn(ranges: Iterable<readonly [from: number, to: number]>): Promise<FileOnClusters[]> {
     const { clustersOf, filesOn } = await import("./names.ts");

@@ -8,7 +8,7 @@ import { GPT, GPT_ENTRY, GPT_HEADER_MIN, GPT_SIGNATURE, GPT_TYPES } from "./layo
 const MOST_ENTRY_BYTES = 1 << 20;
 
 /** A GUID field's usual text: the first three parts are little-endian. */
-export function guidText(b: Uint8Array, at: number): string {
+function guidText(b: Uint8Array, at: number): string {
   const order = [3, 2, 1, 0, -1, 5, 4, -1, 7, 6, -1, 8, 9, -1, 10, 11, 12, 13, 14, 15];
   return order.map((i) => (i < 0 ? "-" : b[at + i].toString(16).padStart(2, "0"))).join("");
 }

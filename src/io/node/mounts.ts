@@ -102,7 +102,7 @@ export function sameFile(a: fs.BigIntStats, b: fs.BigIntStats): boolean {
 }
 
 /** True where nothing else holds the block device: no mount, no swap, no volume built on it. */
-export function opensExclusively(path: string): boolean {
+function opensExclusively(path: string): boolean {
   try {
     fs.closeSync(fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_EXCL));
     return true;

@@ -74,7 +74,7 @@ export class Sums {
 }
 
 /** True where an inode has room for the upper half of its checksum. */
-export function hasWideChecksum(b: Uint8Array, size: number): boolean {
+function hasWideChecksum(b: Uint8Array, size: number): boolean {
   return size > OLD_INODE_SIZE && u16le(b, INO.extraSize) >= EXTRA_WITH_CHECKSUM;
 }
 

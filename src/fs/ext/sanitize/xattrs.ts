@@ -1,5 +1,5 @@
 import { putU32le, u16le, u32le } from "../../../bytes/endian.ts";
-import { I_BLOCK_SIZE, OLD_INODE_SIZE, XATTR_MAGIC } from "../layout.ts";
+import { OLD_INODE_SIZE, XATTR_MAGIC } from "../layout.ts";
 import { DOMAIN, type Keys } from "./keys.ts";
 import {
   XATTR_ACL_ACCESS,
@@ -39,7 +39,7 @@ export interface AttributeArea {
 }
 
 /** Where an inode's attributes start (behind their magic), or -1 where it has none. */
-export function inodeAttributesStart(inode: Uint8Array): number {
+function inodeAttributesStart(inode: Uint8Array): number {
   if (inode.length <= OLD_INODE_SIZE) return -1;
   const start = OLD_INODE_SIZE + u16le(inode, OLD_INODE_SIZE);
   if ((start & 3) !== 0 || start + 4 > inode.length || u32le(inode, start) !== XATTR_MAGIC) return -1;
@@ -47,7 +47,7 @@ export function inodeAttributesStart(inode: Uint8Array): number {
 }
 
 /** Lists the attributes from `first` of `b`; values are found from `base`. */
-export function listAttributes(b: Uint8Array, first: number, base: number, end: number): AttributeArea {
+function listAttributes(b: Uint8Array, first: number, base: number, end: number): AttributeArea {
   const entries: Attribute[] = [];
   let at = first;
   let whole = true;
@@ -89,11 +89,6 @@ function isInlineData(b: Uint8Array, a: Attribute): boolean {
 /** The attribute that goes on where i_block ends, for inline contents. */
 export function inlineDataOf(b: Uint8Array, area: AttributeArea | null): Attribute | null {
   return area?.entries.find((a) => isInlineData(b, a) && a.inode === 0) ?? null;
-}
-
-/** Length of the contents an inline inode holds: i_block, then "system.data". */
-export function inlineSize(a: Attribute | null): number {
-  return I_BLOCK_SIZE + (a?.size ?? 0);
 }
 
 /**

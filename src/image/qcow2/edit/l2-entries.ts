@@ -1,4 +1,4 @@
-import { COMPRESSED_HIGH, COPIED_HIGH, SUBCLUSTERS, ZERO_LOW } from "../layout.ts";
+import { COMPRESSED_HIGH, COPIED_HIGH, SUBCLUSTERS } from "../layout.ts";
 import { offsetOf } from "./l2-cache.ts";
 
 /** All subclusters of a cluster. */
@@ -61,11 +61,6 @@ export function entryClusters(
 /** True where an entry makes a cluster of its own refer to plain bytes that may be written in place. */
 export function isCopied(high: number): boolean {
   return (high & COPIED_HIGH) !== 0 && (high & COMPRESSED_HIGH) === 0;
-}
-
-/** True where the whole cluster is marked to read as zeros (standard entries). */
-export function isZeroEntry(high: number, low: number): boolean {
-  return (high & COMPRESSED_HIGH) === 0 && (low & ZERO_LOW) !== 0;
 }
 
 /** Mask of subclusters [from, to). */

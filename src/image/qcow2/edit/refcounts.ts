@@ -137,11 +137,6 @@ export class Refcounts {
     for (let k = 0; k < this.blocksUsed; k++) if (this.table[k] !== 0) yield this.table[k];
   }
 
-  /** Number past the last cluster that a block can count now. */
-  get covered(): number {
-    return this.blocksUsed * this.perBlock;
-  }
-
   get(cluster: number): number {
     const k = Math.floor(cluster / this.perBlock);
     const block = this.block(k);
