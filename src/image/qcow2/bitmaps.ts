@@ -1,6 +1,6 @@
 import { putU16be, putU32be, putU64be, u16be, u32be, u64be } from "../../bytes/endian.ts";
 import { FormatError } from "../../errors.ts";
-import type { Source } from "../../io/source.ts";
+import { readZeroFilled, type Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
 import { BITMAP, LIMIT } from "./layout.ts";
 
@@ -29,16 +29,13 @@ export class BitmapError extends FormatError {
   }
 }
 
-/** Bytes of the longest bitmap: what qemu accepts. */
-const MAX_BITMAP_BYTES = 0x20000000;
+/** Most bytes of one bitmap: qemu 7.2 opens no image with a longer one. */
+const MOST_BYTES = 0x20000000;
 const RESERVED_FLAGS = 0xfffffffc;
 
 /** A table's entry: the cluster's bits are all clear, all set, or stored at an offset (the number itself). */
 export const ALL_CLEAR = 0;
 export const ALL_SET = 1;
-
-/** Most bytes of one bitmap (qemu 7.2 opens no image with a larger one). */
-const MOST_BYTES = 0x20000000;
 
 /** Whether qemu would refuse a bitmap of a disk of `size` bytes for its length, in an image of such clusters. */
 export function bitmapTooLarge(size: number, granularityBits: number, clusterSize: number): boolean {
@@ -114,7 +111,7 @@ function valid(e: BitmapEntry, header: Within): boolean {
     return false;
   if ((e.flags & RESERVED_FLAGS) !== 0 || e.nameBytes.length > LIMIT.bitmapName) return false;
   const bytes = e.tableEntries * header.clusterSize;
-  if (bytes > MAX_BITMAP_BYTES) return false;
+  if (bytes > MOST_BYTES) return false;
   return (e.flags & BITMAP_FLAGS.inUse) !== 0 || header.size <= bytes * 8 * 2 ** e.granularityBits;
 }
 
@@ -142,7 +139,7 @@ export function serializeBitmapDirectory(list: readonly BitmapEntry[]): Uint8Arr
 export async function readBitmaps(source: Source, header: Qcow2Header): Promise<BitmapEntry[]> {
   if (header.bitmaps === null || !header.bitmapsValid) return [];
   const { count, size, offset } = header.bitmaps;
-  const directory = await readZeros(source, offset, size);
+  const directory = await readZeroFilled(source, offset, size);
   return parseBitmapDirectory(directory, count, offset, header);
 }
 
@@ -173,7 +170,7 @@ export async function readBitmapTable(
   header: Pick<Qcow2Header, "clusterSize">,
   entry: BitmapEntry,
 ): Promise<Float64Array> {
-  const bytes = await readZeros(source, entry.tableOffset, entry.tableEntries * 8);
+  const bytes = await readZeroFilled(source, entry.tableOffset, entry.tableEntries * 8);
   return parseBitmapTable(bytes, entry.tableOffset, header.clusterSize);
 }
 
@@ -205,13 +202,4 @@ export async function checkBitmapsLoad(source: Source, header: Qcow2Header): Pro
         `Could not read bitmap '${entry.name}' from image: Invalid argument`,
       );
   }
-}
-
-/** Bytes [at, at + length) of an image; zeros past its end, as qemu reads. */
-async function readZeros(source: Source, at: number, length: number): Promise<Uint8Array> {
-  const b = new Uint8Array(length);
-  if (at >= source.size) return b;
-  const r = source.read(b.subarray(0, Math.min(length, source.size - at)), at);
-  if (r instanceof Promise) await r;
-  return b;
 }

@@ -1,5 +1,5 @@
 import { u32be } from "../../bytes/endian.ts";
-import type { Source } from "../../io/source.ts";
+import { readZeroFilled, type Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
 import { OFFSET_LOW } from "./layout.ts";
 
@@ -20,16 +20,14 @@ export async function cutShort(source: Source, header: Qcow2Header): Promise<Mis
   if (header.snapshots > 0 && header.snapshotsOffset >= size)
     return { structure: "snapshot table", at: header.snapshotsOffset };
   const { clusterSize, refcountOrder } = header;
-  const table = new Uint8Array(header.tableClusters * clusterSize);
-  await fill(source, table, header.tableOffset);
+  const table = await readZeroFilled(source, header.tableOffset, header.tableClusters * clusterSize);
   const i = lastWord(table) >> 1;
   if (i < 0) return null;
   const at = u32be(table, i * 8) * 0x100000000 + ((u32be(table, i * 8 + 4) & OFFSET_LOW) >>> 0);
   // Rubbish points anywhere.
   if (at % clusterSize !== 0 || at > Number.MAX_SAFE_INTEGER) return null;
   if (at >= size) return { structure: "refcount block", at };
-  const block = new Uint8Array(clusterSize);
-  await fill(source, block, at);
+  const block = await readZeroFilled(source, at, clusterSize);
   let last = 4 * lastWord(block) + 3;
   if (last < 0) return null;
   while (block[last] === 0) last--;
@@ -46,9 +44,4 @@ function lastWord(b: Uint8Array): number {
   let i = words.length - 1;
   while (i >= 0 && words[i] === 0) i--;
   return i;
-}
-
-async function fill(source: Source, into: Uint8Array, at: number): Promise<void> {
-  const r = source.read(into, at);
-  if (r instanceof Promise) await r;
 }
