@@ -86,6 +86,8 @@ export const MIN_CLUSTER_BITS = 9;
 export const MAX_CLUSTER_BITS = 21;
 export const MIN_EXTENDED_L2_CLUSTER_BITS = 14;
 export const SUBCLUSTERS = 32;
+/** Bytes of an L2 table that qemu looks at together, at most: its requests and runs end where such a slice does. */
+export const L2_SLICE_BYTES = 65536;
 export const MAX_REFCOUNT_ORDER = 6;
 
 /** Limits that qemu enforces at open. Bytes, unless named otherwise. */

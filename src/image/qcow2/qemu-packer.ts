@@ -3,7 +3,7 @@ import type { ByteRequests, PackerSpec, WriteList } from "../packer.ts";
 import { Allocator, BLOCKS_AT } from "./allocator.ts";
 import { L2Segment } from "./entries.ts";
 import { qemuHeader } from "./header-writer.ts";
-import { COMPRESSED_HIGH, COPIED_HIGH, LIMIT, ZERO_LOW } from "./layout.ts";
+import { COMPRESSED_HIGH, COPIED_HIGH, L2_SLICE_BYTES, LIMIT, SUBCLUSTERS, ZERO_LOW } from "./layout.ts";
 import type { StreamablePacker } from "./meta-index.ts";
 import { finishAll } from "./meta-index.ts";
 
@@ -36,9 +36,6 @@ const PACKED_END = 10;
 const LAST_ZEROS = 11;
 const ZEROS_GUEST = 12;
 const SCALARS = 16;
-/** Bytes of L2 tables that qemu looks at together. */
-const SLICE_BYTES = 65536;
-const SUBCLUSTERS = 32;
 
 /**
  * The layout of `qemu-img convert -O qcow2` (7.2, in-order writes, a source without holes): header, refcount
@@ -82,7 +79,7 @@ export class QemuPacker implements StreamablePacker {
     this.clusters = Math.ceil(spec.guestSize / cs);
     const entryBytes = spec.extendedL2 ? 16 : 8;
     this.l2Entries = cs / entryBytes;
-    this.sliceEntries = Math.min(cs, SLICE_BYTES) / entryBytes;
+    this.sliceEntries = Math.min(cs, L2_SLICE_BYTES) / entryBytes;
     this.l1Entries = Math.ceil(this.clusters / this.l2Entries);
     if (this.l1Entries * 8 > LIMIT.l1)
       throw new UnsupportedError(`qcow2: ${spec.guestSize} bytes are too many for clusters of ${cs}`);

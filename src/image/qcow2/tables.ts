@@ -9,6 +9,7 @@ import {
   L1_RESERVED_LOW,
   L2_RESERVED_HIGH,
   L2_RESERVED_LOW,
+  L2_SLICE_BYTES,
   OFFSET_HIGH,
   OFFSET_LOW,
   SUBCLUSTERS,
@@ -16,8 +17,7 @@ import {
 } from "./layout.ts";
 import { longRun } from "./run-length.ts";
 
-/** Bytes of L2 tables read and kept at a time. */
-const SLICE_BYTES = 65536;
+/** Slices of L2 tables that are kept. */
 const SLICES = 64;
 
 export const UNALLOCATED = 0;
@@ -141,7 +141,7 @@ export class Tables {
     this.clusterSize = header.clusterSize;
     this.entryWords = header.extendedL2 ? 4 : 2;
     this.entriesPerTable = header.clusterSize / (this.entryWords * 4);
-    this.entriesPerSlice = Math.min(header.clusterSize, SLICE_BYTES) / (this.entryWords * 4);
+    this.entriesPerSlice = Math.min(header.clusterSize, L2_SLICE_BYTES) / (this.entryWords * 4);
   }
 
   /**

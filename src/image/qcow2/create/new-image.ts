@@ -3,7 +3,7 @@ import type { WriteList } from "../../packer.ts";
 import { Allocator } from "../allocator.ts";
 import { L2Segment, writeTable } from "../entries.ts";
 import { qemuHeader } from "../header-writer.ts";
-import { COPIED_HIGH, LIMIT } from "../layout.ts";
+import { COPIED_HIGH, L2_SLICE_BYTES, LIMIT } from "../layout.ts";
 import {
   l1Entries,
   l2Entries,
@@ -15,8 +15,6 @@ import {
 
 /** qemu allocates ahead in requests of at most so many bytes, whole clusters. */
 const LARGEST_REQUEST = 0x7fffffff;
-/** Bytes of an L2 table that qemu looks at together. */
-const SLICE = 65536;
 
 /** What a new image looks like. Offsets and sizes in bytes. */
 export interface NewImageLayout {
@@ -103,7 +101,7 @@ class NewImage {
     const { o, space, entries } = this;
     const cs = o.clusterSize;
     const perRequest = Math.floor(LARGEST_REQUEST / cs);
-    const slice = Math.min(entries, SLICE / (o.extendedL2 ? 16 : 8));
+    const slice = Math.min(entries, L2_SLICE_BYTES / (o.extendedL2 ? 16 : 8));
     // Where the request at hand would go on in the file, or -1 where the next one begins; the guest cluster it ends at.
     let host = -1;
     let to = 0;
@@ -129,7 +127,7 @@ class NewImage {
   private allocateData(): void {
     const { o, space, entries } = this;
     const cs = o.clusterSize;
-    const slice = Math.min(entries, SLICE / (o.extendedL2 ? 16 : 8));
+    const slice = Math.min(entries, L2_SLICE_BYTES / (o.extendedL2 ? 16 : 8));
     const tables = Math.ceil(this.clusters / entries) + 2;
     const from = space.reserve(Math.ceil(this.end / cs), this.clusters + tables);
     this.end = from * cs;
