@@ -2,8 +2,7 @@ import type { PackerSpec, WriteList } from "../packer.ts";
 import { L2Segment, writeTable } from "./entries.ts";
 import { v2Header } from "./header-writer.ts";
 import { COPIED_HIGH } from "./layout.ts";
-import type { StreamablePacker } from "./meta-index.ts";
-import { finishAll } from "./meta-index.ts";
+import { finishAll, type StreamablePacker } from "./streamable-packer.ts";
 
 // State: scalars, then the positions of the refcount blocks (bytes), then the L1 entries that are set, ascending: their
 // indexes, then the positions of their tables (bytes). Metadata touches few L1 entries of a large volume.

@@ -2,8 +2,8 @@ import { UnsupportedError } from "../../errors.ts";
 import type { PackerSpec } from "../packer.ts";
 import { E2imagePacker } from "./e2image-packer.ts";
 import { MAX_CLUSTER_BITS, MAX_REFCOUNT_ORDER, MIN_CLUSTER_BITS } from "./layout.ts";
-import type { StreamablePacker } from "./meta-index.ts";
 import { QemuPacker } from "./qemu-packer.ts";
+import type { StreamablePacker } from "./streamable-packer.ts";
 
 /**
  * The packer of a specification. Throws UnsupportedError for sizes that the format or the layout cannot hold.

@@ -4,8 +4,7 @@ import { Allocator, BLOCKS_AT } from "./allocator.ts";
 import { L2Segment } from "./entries.ts";
 import { qemuHeader } from "./header-writer.ts";
 import { COMPRESSED_HIGH, COPIED_HIGH, L2_SLICE_BYTES, LIMIT, SUBCLUSTERS, ZERO_LOW } from "./layout.ts";
-import type { StreamablePacker } from "./meta-index.ts";
-import { finishAll } from "./meta-index.ts";
+import { finishAll, type StreamablePacker } from "./streamable-packer.ts";
 
 /** qemu-img converts in buffers of this many bytes; a request to the image never spans two. */
 const BUFFER = 2 * 1024 * 1024;

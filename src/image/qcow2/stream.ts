@@ -2,9 +2,9 @@ import type { BlockSet } from "../../bytes/block-set.ts";
 import type { Source } from "../../io/source.ts";
 import type { Target } from "../../io/target.ts";
 import type { PackerSpec, WriteList } from "../packer.ts";
-import type { StreamablePacker } from "./meta-index.ts";
 import { createPacker } from "./packer.ts";
 import { Spans } from "./spans.ts";
+import type { StreamablePacker } from "./streamable-packer.ts";
 
 /** Bytes of the guest read and written at a time. */
 const PIECE = 512 * 1024;
