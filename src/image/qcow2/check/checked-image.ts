@@ -8,6 +8,13 @@ import { hex64 } from "./result.ts";
 /** Reads past this offset fail in qemu. */
 export const LARGEST_FILE = 2 ** 63 - 2 ** 30;
 
+/** Entries of an L1 table read at a time. */
+export const L1_PIECE = 8192;
+
+/** Flags of an image's L2 entries for the kernels: see assembly/qcow2-check.ts. */
+const EXTENDED = 1;
+const EXTERNAL = 2;
+
 /** The file of an image as far as a check reads it: synchronously. */
 export type CheckedFile = Pick<DurableFile, "label" | "size" | "read">;
 
@@ -46,6 +53,12 @@ export class CheckedImage {
   /** Looks at the file's size again. */
   measure(): void {
     this.fileSize = Math.ceil(this.file.size() / 512) * 512;
+  }
+
+  /** What the kernels have to know of the L2 entries. */
+  get entryFlags(): number {
+    const { extendedL2, external } = this.header;
+    return (extendedL2 ? EXTENDED : 0) | (external ? EXTERNAL : 0);
   }
 
   /** Clusters that the file covers, the last one maybe in part. */
@@ -190,7 +203,17 @@ export function refcountMax(order: number): number {
   return 2 ** (2 ** order) - 1;
 }
 
-/** The error for tables that lead into each other so often that a check would not end. */
-export function endless(structure: string, offset: number): FormatError {
-  return new FormatError(structure, offset, "tables overlap so often that the check would not end");
+/** Bytes of L1, L2 and bitmap tables that a check reads at most: beyond, tables must overlap. */
+const MOST_TABLE_BYTES = 64 * 1024 ** 3;
+
+/** Bounds what a check reads of tables that lead into each other. */
+export class TableBudget {
+  private spent = 0;
+
+  /** Notes `bytes` of a table at byte `offset`. Throws FormatError where the check would not end. */
+  spend(bytes: number, structure: string, offset: number): void {
+    this.spent += bytes;
+    if (this.spent > MOST_TABLE_BYTES)
+      throw new FormatError(structure, offset, "tables overlap so often that the check would not end");
+  }
 }

@@ -1,6 +1,6 @@
 import { u32be } from "../../../bytes/endian.ts";
 import { COPIED_HIGH, OFFSET_HIGH, OFFSET_LOW } from "../layout.ts";
-import { type CheckedImage, endless, type StoredRefcounts } from "./checked-image.ts";
+import { type CheckedImage, L1_PIECE, type StoredRefcounts, TableBudget } from "./checked-image.ts";
 import type { Counters } from "./counters.ts";
 import { type CheckResult, hex64 } from "./result.ts";
 
@@ -11,11 +11,6 @@ export interface CopiedRepairs {
   /** The L2 table at byte `at` of the image. */
   writeL2(table: Uint8Array, at: number): void;
 }
-
-const EXTENDED = 1;
-const EXTERNAL = 2;
-const MOST_TABLE_BYTES = 64 * 1024 ** 3;
-const L1_PIECE = 8192;
 
 /**
  * Compares the COPIED flags of the active tables with the stored refcounts: set exactly where the count is 1. The
@@ -33,12 +28,11 @@ export function checkCopiedFlags(
 ): void {
   const { header } = image;
   const firstWindow = counters.first === 0;
-  const flags = (header.extendedL2 ? EXTENDED : 0) | (header.external ? EXTERNAL : 0);
   const entries = image.entriesPerTable;
   const word = repairs === null ? "ERROR" : "Repairing";
   const { raw } = counters.kernel;
   const table = counters.table;
-  let tableBytes = 0;
+  const budget = new TableBudget();
   counters.total = clusters;
 
   const known = (cluster: number): number | null => {
@@ -74,8 +68,7 @@ export function checkCopiedFlags(
         }
       }
       if (offset >= image.fileSize) continue;
-      tableBytes += image.clusterSize;
-      if (tableBytes > MOST_TABLE_BYTES) throw endless("qcow2 L2 table", offset);
+      budget.spend(image.clusterSize, "qcow2 L2 table", offset);
       image.read(table.bytes, offset);
       let dirty = 0;
       for (let j = 0; j < entries; j++) {
@@ -85,7 +78,7 @@ export function checkCopiedFlags(
             j,
             entries,
             header.clusterBits,
-            flags,
+            image.entryFlags,
             counters.walkAt,
             counters.at,
             counters.width,

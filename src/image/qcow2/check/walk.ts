@@ -14,10 +14,11 @@ import {
 } from "../layout.ts";
 import {
   type CheckedImage,
-  endless,
+  L1_PIECE,
   LARGEST_FILE,
   refcountMax,
   type StoredRefcounts,
+  TableBudget,
 } from "./checked-image.ts";
 import type { Counters } from "./counters.ts";
 import { CheckFailure, type CheckResult, hex64 } from "./result.ts";
@@ -30,14 +31,6 @@ export interface WalkRepairs {
   /** Writes an L2 entry of a table of the active disk or of a snapshot. */
   writeEntry(bytes: Uint8Array, at: number, active: boolean): void;
 }
-
-/** Bytes of L1, L2 and bitmap tables that a walk reads at most: beyond, tables must overlap. */
-const MOST_TABLE_BYTES = 64 * 1024 ** 3;
-/** L1 entries read at a time. */
-const L1_PIECE = 8192;
-
-const EXTENDED = 1;
-const EXTERNAL = 2;
 
 /** Largest image that is checked, in clusters. */
 export const MOST_CLUSTERS = 0x7fffffff;
@@ -55,7 +48,7 @@ export class ReferenceWalk {
   private readonly result: CheckResult;
   private readonly report: (line: string) => void;
   private readonly repairs: WalkRepairs | null;
-  private tableBytes = 0;
+  private readonly budget = new TableBudget();
   /** Clusters to look at: those of the file, and one more where something ends there. */
   clusters: number;
   /** Set where the refcount structures cannot be trusted: they have to be made again. */
@@ -158,11 +151,6 @@ export class ReferenceWalk {
     }
   }
 
-  private spend(bytes: number, structure: string, offset: number): void {
-    this.tableBytes += bytes;
-    if (this.tableBytes > MOST_TABLE_BYTES) throw endless(structure, offset);
-  }
-
   private countL1(offset: number, entries: number, active: boolean): void {
     if (entries === 0) return;
     const { image, counters } = this;
@@ -178,7 +166,7 @@ export class ReferenceWalk {
     const piece = new Uint8Array(Math.min(there, L1_PIECE) * 8);
     for (let i = 0; i < there; i += L1_PIECE) {
       const b = piece.subarray(0, Math.min(L1_PIECE, there - i) * 8);
-      this.spend(b.length, structure, offset);
+      this.budget.spend(b.length, structure, offset);
       image.read(b, offset + i * 8);
       for (let p = 0; p < b.length; p += 8) {
         const high = u32be(b, p);
@@ -202,11 +190,10 @@ export class ReferenceWalk {
     const { image, counters, result } = this;
     const { header } = image;
     const { raw } = counters.kernel;
-    this.spend(image.clusterSize, "qcow2 L2 table", offset);
+    this.budget.spend(image.clusterSize, "qcow2 L2 table", offset);
     image.read(counters.table.bytes, offset);
     counters.follows = 0;
     const entries = image.entriesPerTable;
-    const flags = (header.extendedL2 ? EXTENDED : 0) | (header.external ? EXTERNAL : 0);
     for (let i = 0; i < entries; i++) {
       i =
         raw.countL2(
@@ -214,7 +201,7 @@ export class ReferenceWalk {
           i,
           entries,
           header.clusterBits,
-          flags,
+          image.entryFlags,
           counters.walkAt,
           counters.at,
           counters.width,
@@ -320,7 +307,7 @@ export class ReferenceWalk {
       for (const entry of parseBitmapDirectory(directory, count, offset, header)) {
         const bytes = entry.tableEntries * 8;
         this.count(entry.tableOffset, bytes);
-        this.spend(bytes, "qcow2 bitmap table", entry.tableOffset);
+        this.budget.spend(bytes, "qcow2 bitmap table", entry.tableOffset);
         const table = new Uint8Array(
           Math.min(bytes, Math.max(0, Math.ceil((image.fileSize - entry.tableOffset) / 8) * 8)),
         );
