@@ -94,7 +94,7 @@ async function change(o: SnapshotArguments, editor: ImageEditor | null): Promise
   const { name } = o;
   const engine = editor === null ? null : await import("../../../src/image/qcow2/edit/snapshots.ts");
   const snapshots = engine === null || editor!.header.external ? [] : engine.listSnapshots(editor!);
-  const text = engine?.snapshotText ?? (() => "");
+  const text = engine?.textOf ?? (() => "");
   switch (o.action) {
     case "create":
       attempt(

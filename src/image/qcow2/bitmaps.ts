@@ -3,6 +3,7 @@ import { FormatError } from "../../errors.ts";
 import { readZeroFilled, type Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
 import { BITMAP, LIMIT } from "./layout.ts";
+import { textOf } from "./text.ts";
 
 /** A persistent dirty bitmap, as its directory entry describes it. Sizes and offsets in bytes. */
 export interface BitmapEntry {
@@ -76,7 +77,6 @@ export function parseBitmapDirectory(
   };
   if (directory.length === 0) fail("Requested bitmap directory size is zero");
   const list: BitmapEntry[] = [];
-  const decoder = new TextDecoder();
   for (let at = 0; at < directory.length; ) {
     if (at + BITMAP.fixed > directory.length) fail("Broken bitmap directory");
     if (list.length >= count) fail("More bitmaps found than specified in header extension");
@@ -86,9 +86,8 @@ export function parseBitmapDirectory(
     if (end > directory.length) fail("Broken bitmap directory");
     if (extra !== 0) fail("Bitmap extra data is not supported");
     const nameBytes = directory.slice(at + BITMAP.fixed, at + BITMAP.fixed + nameLength);
-    const zero = nameBytes.indexOf(0);
     const entry: BitmapEntry = {
-      name: decoder.decode(zero < 0 ? nameBytes : nameBytes.subarray(0, zero)),
+      name: textOf(nameBytes),
       nameBytes,
       granularityBits: directory[at + BITMAP.granularityBits],
       flags: u32be(directory, at + BITMAP.flags),

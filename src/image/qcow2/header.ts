@@ -19,6 +19,7 @@ import {
   V2_HEADER_LENGTH,
   V3_MIN_HEADER_LENGTH,
 } from "./layout.ts";
+import { textOf } from "./text.ts";
 
 /** Bytes of the image's start that `parseHeader` wants (or all of a smaller one): the largest cluster. */
 export const HEADER_BYTES = 2 ** MAX_CLUSTER_BITS;
@@ -153,7 +154,7 @@ export function parseHeader(b: Uint8Array, options: ParseHeaderOptions = {}): Qc
       fail(`backing file name of ${backingLength} bytes`, H.backingLength, "Backing file name too long");
     if (backingOffset + backingLength > b.length)
       fail("backing file name cut short", H.backingOffset, "Could not read backing file name");
-    const name = text(b, backingOffset, backingLength);
+    const name = textOf(b.subarray(backingOffset, backingOffset + backingLength));
     if (name !== "") backingFile = name;
     end = backingOffset;
   }
@@ -322,10 +323,10 @@ function extensions(
             `backing format name of ${length} bytes`,
             `ERROR: ext_backing_format: len=${length} too large (>=${LIMIT.backingFormat})`,
           );
-        found.backingFormat = text(b, data, length);
+        found.backingFormat = textOf(b.subarray(data, data + length));
         break;
       case EXTENSION.dataFile:
-        found.dataFile = text(b, data, length);
+        found.dataFile = textOf(b.subarray(data, data + length));
         break;
       case EXTENSION.crypto:
         if (!luks) failed("LUKS header without LUKS", NO_LUKS);
@@ -411,11 +412,4 @@ function refuseUnknown(b: Uint8Array, features: readonly FeatureName[]): void {
       new UnsupportedError(`${STRUCTURE}: needs what is not known here: feature ${names.join(", feature ")}`),
       `Unsupported qcow2 feature(s): ${native.join(", ")}`,
     );
-}
-
-/** A name: qemu reads it up to its first zero byte. */
-function text(b: Uint8Array, at: number, length: number): string {
-  const bytes = b.subarray(at, at + length);
-  const zero = bytes.indexOf(0);
-  return new TextDecoder().decode(zero < 0 ? bytes : bytes.subarray(0, zero));
 }

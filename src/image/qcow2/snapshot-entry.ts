@@ -63,12 +63,6 @@ export function joinEntries(entries: readonly Uint8Array[]): Uint8Array {
   return b;
 }
 
-/** A text of the table up to its first zero byte, where qemu ends it. */
-export function untilZero(text: Uint8Array): Uint8Array {
-  const zero = text.indexOf(0);
-  return zero < 0 ? text : text.subarray(0, zero);
-}
-
 /** Reads small neighbouring pieces in larger ones. */
 export class PieceReader {
   private readonly read: (into: Uint8Array, at: number) => void;

@@ -3,8 +3,9 @@ import { FormatError, withNative } from "../../errors.ts";
 import type { Source } from "../../io/source.ts";
 import type { Qcow2Header } from "./header.ts";
 import { LIMIT, SNAPSHOT, SNAPSHOT_EXTRA } from "./layout.ts";
-import { entryLengths, untilZero, wholeExtra } from "./snapshot-entry.ts";
+import { entryLengths, wholeExtra } from "./snapshot-entry.ts";
 import type { OnTruncated } from "./tables.ts";
+import { textOf } from "./text.ts";
 
 /** An internal snapshot, as its table entry describes it. Sizes in bytes. */
 export interface Snapshot {
@@ -31,8 +32,6 @@ const LONGEST = SNAPSHOT.fixed + LIMIT.snapshotExtra + 2 * 65535 + 8;
 const u64 = (b: Uint8Array, at: number): bigint => (BigInt(u32be(b, at)) << 32n) | BigInt(u32be(b, at + 4));
 
 const recorded = (icount: bigint): bigint | null => (icount === 0xffffffffffffffffn ? null : icount);
-
-const text = (b: Uint8Array): string => new TextDecoder().decode(untilZero(b));
 
 /**
  * Reads the snapshot table. Throws FormatError where an entry is damaged or the table exceeds qemu's limits. What lies
@@ -79,8 +78,8 @@ export async function readSnapshots(
     const texts = SNAPSHOT.fixed + extra;
     const whole = wholeExtra(entry, entry.subarray(SNAPSHOT.fixed, texts), header.size);
     list.push({
-      id: text(entry.subarray(texts, texts + id)),
-      name: text(entry.subarray(texts + id)),
+      id: textOf(entry.subarray(texts, texts + id)),
+      name: textOf(entry.subarray(texts + id)),
       l1Offset: u64be(entry, SNAPSHOT.l1Offset),
       l1Entries: u32be(entry, SNAPSHOT.l1Entries),
       seconds: u32be(entry, SNAPSHOT.seconds),

@@ -1,13 +1,7 @@
 import { u32be } from "../../../bytes/endian.ts";
 import { LIMIT, SNAPSHOT } from "../layout.ts";
-import {
-  entryBytes,
-  entryLengths,
-  joinEntries,
-  PieceReader,
-  untilZero,
-  wholeExtra,
-} from "../snapshot-entry.ts";
+import { entryBytes, entryLengths, joinEntries, PieceReader, wholeExtra } from "../snapshot-entry.ts";
+import { textOf, untilZero } from "../text.ts";
 import type { CheckedImage } from "./checked-image.ts";
 import { CheckFailure, type CheckResult } from "./result.ts";
 
@@ -70,7 +64,6 @@ export function readSnapshotTable(
   const list: CheckedSnapshot[] = [];
   // From the table's start: its offset may be beyond what a number holds to the byte.
   const reader = new PieceReader((into, at) => image.read(into, start + at));
-  const decoder = new TextDecoder();
   let at = 0;
   let tableLength = 0;
   let extraDropped = 0;
@@ -114,8 +107,8 @@ export function readSnapshotTable(
       break;
     }
     list.push({
-      id: decoder.decode(untilZero(texts.subarray(0, id))),
-      name: decoder.decode(untilZero(texts.subarray(id))),
+      id: textOf(texts.subarray(0, id)),
+      name: textOf(texts.subarray(id)),
       l1: { high: u32be(head, SNAPSHOT.l1Offset), low: u32be(head, SNAPSHOT.l1Offset + 4) },
       l1Entries: u32be(head, SNAPSHOT.l1Entries),
       entry,

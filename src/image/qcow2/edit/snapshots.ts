@@ -1,5 +1,6 @@
 import { FormatError, IoError, RefusedError, UnsupportedError } from "../../../errors.ts";
 import { LIMIT } from "../layout.ts";
+import { textOf } from "../text.ts";
 import type { ImageEditor } from "./image-editor.ts";
 import { countTree, l1Clusters, readL1, renewCopied, shapeOf, shareTree, writeL1 } from "./references.ts";
 import {
@@ -10,6 +11,8 @@ import {
   type SnapshotTable,
 } from "./snapshot-table.ts";
 
+export { textOf } from "../text.ts";
+
 /** The snapshots of an image, in the table's order. */
 export function listSnapshots(editor: ImageEditor): readonly SnapshotEntry[] {
   return tableOf(editor).list;
@@ -19,12 +22,6 @@ function tableOf(editor: ImageEditor): SnapshotTable {
   const { count, offset } = editor.snapshots;
   if (count === 0) return { list: [], size: 0 };
   return parseSnapshots(editor.file, offset, count, editor.size);
-}
-
-/** Text up to its first NUL, as C programs take it. */
-export function snapshotText(bytes: Uint8Array): string {
-  const end = bytes.indexOf(0);
-  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 function refuseDataFile(editor: ImageEditor): void {
@@ -48,7 +45,7 @@ export function createSnapshot(
     throw new IoError("EFBIG", `${editor.label}: ${table.list.length} snapshots, more are not possible`);
   let highest = 0n;
   for (const s of table.list) {
-    const id = leadingNumber(snapshotText(s.id));
+    const id = leadingNumber(textOf(s.id));
     if (id > highest) highest = id;
   }
   shareTree(editor);
