@@ -50,6 +50,9 @@ class ZstdClient {
       );
       for (const waiting of this.waiting.values()) waiting.reject(error);
       this.waiting.clear();
+      // Nothing would answer the next call: it starts another.
+      this.worker.terminate();
+      client = null;
     };
   }
 
