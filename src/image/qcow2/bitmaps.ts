@@ -38,6 +38,19 @@ const RESERVED_FLAGS = 0xfffffffc;
 export const ALL_CLEAR = 0;
 export const ALL_SET = 1;
 
+/** What qemu says of a bitmap that was not closed cleanly and is to be used. */
+export function inconsistentText(name: string): string {
+  return (
+    `Bitmap '${name}' is inconsistent and cannot be used\n` +
+    "Try block-dirty-bitmap-remove to delete this bitmap from disk"
+  );
+}
+
+/** True for a bitmap that was not closed cleanly. */
+export function isInUse(bitmap: BitmapEntry): boolean {
+  return (bitmap.flags & BITMAP_FLAGS.inUse) !== 0;
+}
+
 /** Whether qemu would refuse a bitmap of a disk of `size` bytes for its length, in an image of such clusters. */
 export function bitmapTooLarge(size: number, granularityBits: number, clusterSize: number): boolean {
   const bytes = bitmapBytes(size, granularityBits);
@@ -111,7 +124,7 @@ function valid(e: BitmapEntry, header: Within): boolean {
   if ((e.flags & RESERVED_FLAGS) !== 0 || e.nameBytes.length > LIMIT.bitmapName) return false;
   const bytes = e.tableEntries * header.clusterSize;
   if (bytes > MOST_BYTES) return false;
-  return (e.flags & BITMAP_FLAGS.inUse) !== 0 || header.size <= bytes * 8 * 2 ** e.granularityBits;
+  return isInUse(e) || header.size <= bytes * 8 * 2 ** e.granularityBits;
 }
 
 /** The directory's bytes. */
@@ -180,7 +193,7 @@ export async function readBitmapTable(
 export async function checkBitmapsLoad(source: Source, header: Qcow2Header): Promise<void> {
   const seen = new Set<string>();
   for (const entry of await readBitmaps(source, header)) {
-    const inUse = (entry.flags & BITMAP_FLAGS.inUse) !== 0;
+    const inUse = isInUse(entry);
     const known = seen.has(entry.name);
     if (known && inUse) continue;
     if (known) throw new BitmapError(header.bitmaps!.offset, `Bitmap already exists: ${entry.name}`);

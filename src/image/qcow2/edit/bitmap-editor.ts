@@ -8,6 +8,8 @@ import {
   BitmapError,
   bitmapTableEntries,
   bitmapTooLarge,
+  inconsistentText,
+  isInUse,
   parseBitmapDirectory,
   parseBitmapTable,
   readBitmapTable,
@@ -312,12 +314,7 @@ export class BitmapEditor {
 
 /** Throws BitmapError for a bitmap that was not closed cleanly. */
 function demandUsable(entry: BitmapEntry): void {
-  if ((entry.flags & BITMAP_FLAGS.inUse) !== 0)
-    throw new BitmapError(
-      -1,
-      `Bitmap '${entry.name}' is inconsistent and cannot be used\n` +
-        "Try block-dirty-bitmap-remove to delete this bitmap from disk",
-    );
+  if (isInUse(entry)) throw new BitmapError(-1, inconsistentText(entry.name));
 }
 
 /** Sets bits of a bitmap in ascending order, one cluster of bits in memory. */

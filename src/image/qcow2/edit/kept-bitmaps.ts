@@ -10,6 +10,8 @@ import {
   bitmapBytes,
   bitmapTableEntries,
   bitmapTooLarge,
+  inconsistentText,
+  isInUse,
   parseBitmapDirectory,
   parseBitmapTable,
   serializeBitmapDirectory,
@@ -44,16 +46,8 @@ export function demandUsable(editor: ImageEditor, kept: KeptBitmaps | null, size
         "EINVAL",
         `Bitmap '${b.name}' would be too large for ${size} bytes; remove it, or make one of larger granularity`,
       );
-    if (inUse(b))
-      throw new ImprintError(
-        "EINVAL",
-        `Bitmap '${b.name}' is inconsistent and cannot be used\nTry block-dirty-bitmap-remove to delete this bitmap from disk`,
-      );
+    if (isInUse(b)) throw new ImprintError("EINVAL", inconsistentText(b.name));
   }
-}
-
-function inUse(b: BitmapEntry): boolean {
-  return (b.flags & BITMAP_FLAGS.inUse) !== 0;
 }
 
 function readDirectory(editor: ImageEditor): BitmapEntry[] {
@@ -71,7 +65,7 @@ export function storeBitmaps(editor: ImageEditor, kept: KeptBitmaps): void {
   const { size } = editor;
   const clustersOf = (bytes: number) => Math.ceil(bytes / cs);
   const next = kept.list.map((b) => {
-    if (inUse(b)) return b;
+    if (isInUse(b)) return b;
     const bytes = editor.file.readTable("qcow2 bitmap table", b.tableOffset, b.tableEntries * 8);
     const table = parseBitmapTable(bytes, b.tableOffset, cs);
     const entries = bitmapTableEntries(size, b.granularityBits, cs);
