@@ -60,6 +60,12 @@ export async function eachBitmapPiece(
   }
 }
 
+function unreadable(error: NtfsError): NtfsError {
+  return new NtfsError("NTFS_BAD_BITMAP", "$Bitmap", -1, error.message, {
+    text: "Couldn't get $Bitmap $DATA",
+  });
+}
+
 /** False for a read error, where that is to be survived. */
 async function reads(stream: Stream, into: Uint8Array, at: number, survive: boolean): Promise<boolean> {
   try {
@@ -68,6 +74,7 @@ async function reads(stream: Stream, into: Uint8Array, at: number, survive: bool
     return true;
   } catch (error) {
     if (survive && error instanceof IoError && error.code === "EIO") return false;
+    if (error instanceof NtfsError && error.nativeText === "") throw unreadable(error);
     throw error;
   }
 }

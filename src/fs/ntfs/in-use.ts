@@ -14,7 +14,7 @@ export interface InUse {
    * which always counts as in use.
    */
   readonly blocks: BlockSet;
-  /** Clusters in use, bad ones too, without the piece after the last. */
+  /** Clusters in use, bad ones too, without the piece after the last; a duplicate one counts each time. */
   readonly clusters: number;
   /** What $BadClus says is unreadable; part of `blocks` until `dropBad`. */
   readonly bad: BlockSet;
@@ -32,6 +32,8 @@ export interface InUseOptions extends WalkOptions {
 
 /** Clusters met again that are named one by one; a hostile volume can have any number. */
 const MOST_DUPLICATES = 1 << 20;
+/** Those before which the progress is told as far as it has come. */
+const MOST_PLACED = 64;
 
 /**
  * Finds the clusters in use by walking the master file table, as native does: base records in use, all their
@@ -44,13 +46,14 @@ export async function inUse(parts: NtfsParts, options: InUseOptions = {}): Promi
   const bad = new BlockSet(limit);
   const warnings: string[] = [];
   let duplicates = 0;
-  const mark = (lcn: number, length: number): void => {
+  const mark = (lcn: number, length: number, reach: (cluster: number) => void): void => {
     let from = lcn;
     const end = lcn + length;
     for (;;) {
       const met = blocks.firstMember(from, end);
       blocks.add(from, met);
       if (met >= end) return;
+      if (duplicates < MOST_PLACED) reach(met);
       if (options.onDuplicate === undefined) throw twice(met);
       if (duplicates >= MOST_DUPLICATES) {
         duplicates += end - met - blocks.add(met, end);
@@ -64,12 +67,12 @@ export async function inUse(parts: NtfsParts, options: InUseOptions = {}): Promi
   await walkClusters(
     parts,
     {
-      run: (_kind, lcn, length) => mark(lcn, length),
+      run: (_kind, lcn, length, reach) => mark(lcn, length, reach),
       attribute: (inode, attribute, runs) => {
         const isBad = isBadClusterList(inode, attribute);
         for (let i = 0; i < runs.length; i += RUN) {
           if (runs[i + 1] === HOLE_LCN) continue;
-          mark(runs[i + 1], runs[i + 2]);
+          mark(runs[i + 1], runs[i + 2], () => {});
           if (isBad) bad.add(runs[i + 1], runs[i + 1] + runs[i + 2]);
         }
       },
@@ -77,7 +80,8 @@ export async function inUse(parts: NtfsParts, options: InUseOptions = {}): Promi
     },
     options,
   );
-  const clusters = blocks.count;
+  // Native counts a cluster each time it meets it.
+  const clusters = blocks.count + duplicates;
   blocks.add(limit);
   return { blocks, clusters, bad, duplicates, warnings };
 }

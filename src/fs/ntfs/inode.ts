@@ -8,7 +8,6 @@ import {
   type Attribute,
   checkRecord,
   checkWhole,
-  isExtension,
   recordAttributes,
   recordInUse,
   recordIsDirectory,
@@ -41,8 +40,9 @@ export interface NtfsParts {
 }
 
 /**
- * Opens inode `number`. Throws NtfsError with native's errno: ENOENT for a record that is not in use, is an extension
- * or has no standard information; EIO for one that is corrupt (both are skipped by a walk).
+ * Opens inode `number`. Throws NtfsError with native's errno: ENOENT for a record that is not in use or has no standard
+ * information; EIO for one that is corrupt (both are skipped by a walk). As in native, an extension of another record that has
+ * standard information of its own is opened too: walks step over those by themselves.
  */
 export async function readInode(parts: NtfsParts, number: number): Promise<Inode> {
   const r = parts.mft.read(number);
@@ -75,7 +75,6 @@ export async function inodeOf(parts: NtfsParts, number: number, bytes: Uint8Arra
     throw new NtfsError("NTFS_BAD_RECORD", standard.structure, -1, `${standard.valueLength} bytes`, {
       text: `Corrupt STANDARD_INFORMATION in base record ${number}`,
     });
-  if (isExtension(bytes)) throw notThere(number, "an extension of another record");
   const list = firstOf(own.attributes, AT.attributeList);
   const head = { number, sequence: recordSequence(bytes), directory: recordIsDirectory(bytes), bytes };
   if (list === null) {

@@ -3,7 +3,7 @@ import type { BootSector } from "./boot.ts";
 import { ENOENT, NtfsError } from "./errors.ts";
 import { badState, isUsable, removeFixup, stateText } from "./fixup.ts";
 import { type NtfsParts, readWholeInode } from "./inode.ts";
-import { AT, FILE_MIRROR, FIRST_USER_RECORD, MAGIC_FILE, REC } from "./layout.ts";
+import { AT, FILE_MIRROR, MAGIC_FILE, MOST_COMPARED, REC } from "./layout.ts";
 import { checkWhole } from "./record.ts";
 
 /** Records that $MFTMirr holds: 4, or what fits into one cluster. */
@@ -18,7 +18,7 @@ export function mirrorRecords(boot: BootSector): number {
 export async function compareMirror(parts: NtfsParts): Promise<NtfsError | null> {
   const { source, boot, mft } = parts;
   const size = boot.recordSize;
-  const count = Math.min(mirrorRecords(boot), FIRST_USER_RECORD, mft.mapped);
+  const count = Math.min(mirrorRecords(boot), MOST_COMPARED, mft.mapped);
   const at = boot.mirrorLcn * boot.clusterSize;
   const mirror = new Uint8Array(count * size);
   const r = at < source.size ? source.read(mirror, at) : 0;

@@ -91,6 +91,8 @@ export class Attribute {
   get value(): Uint8Array {
     const from = this.valueOffset;
     const to = from + this.valueLength;
+    // Where an empty one lies is of no concern to native.
+    if (!this.nonResident && from === to) return this.bytes.subarray(0, 0);
     if (this.nonResident || to > Math.min(this.at + this.length, this.bytes.length))
       throw new NtfsError(
         "NTFS_BAD_ATTRIBUTE",
@@ -249,6 +251,33 @@ const LEAST_VALUE: ReadonlyMap<number, readonly [bytes: number, name: string]> =
   [AT.indexRoot, [IR.header + INDEX_HEADER, "index root"]],
 ]);
 
+/** A signed 64-bit number as native compares it there: without its sign. */
+function unsigned(v: number): number {
+  return v < 0 ? v + 2 ** 64 : v;
+}
+
+/** Whether the name of an attribute runs out of it. */
+function nameLeaves(a: Attribute): boolean {
+  return a.nameLength > 0 && u16le(a.bytes, a.at + ATTR.nameOffset) + a.nameLength * 2 > a.length;
+}
+
+/** What is wrong inside the value of a name or of an index root; null where nothing is. */
+function valueFault(a: Attribute): string | null {
+  const { bytes: b, valueOffset: at, valueLength: length } = a;
+  if (at + length > b.length) return null;
+  if (a.type === AT.fileName) {
+    const units = b[at + FN.nameLength];
+    return units === 0 || FN.name + units * 2 > length ? `a name of ${units} units in ${length} bytes` : null;
+  }
+  if (a.type !== AT.indexRoot) return null;
+  const block = u32le(b, at + IR.blockSize);
+  if (block === 0 || (block & (block - 1)) !== 0) return `index blocks of ${block} bytes`;
+  const [first, used, room] = [0, 4, 8].map((field) => u32le(b, at + IR.header + field));
+  return first < INDEX_HEADER || first > used || used > room || room > length - IR.header
+    ? `entries from ${first} to ${used} of ${room} in ${length} bytes`
+    : null;
+}
+
 /**
  * Checks a record and each of its attributes, as native does with the records that $MFTMirr holds; null where all are
  * sound.
@@ -271,20 +300,28 @@ export function checkWhole(b: Uint8Array, number: number): NtfsError | null {
     const least = LEAST_VALUE.get(a.type);
     if (a.nonResident) {
       const pairs = u16le(b, a.at + ATTR.mappingPairs);
-      if (least !== undefined || a.length < NON_RESIDENT_HEADER || pairs >= a.length)
+      if (
+        least !== undefined ||
+        a.length < NON_RESIDENT_HEADER ||
+        pairs >= a.length ||
+        nameLeaves(a) ||
+        unsigned(a.lowestVcn) > unsigned(a.highestVcn)
+      )
         return bad(
           `attribute 0x${type} of ${a.length} bytes, mapping pairs at ${pairs}`,
           `Corrupt non resident attribute 0x${type} in MFT record ${number}`,
         );
     } else {
       const value = a.valueOffset - a.at;
-      if (value + a.valueLength > a.length)
+      if ((a.valueLength > 0 && value + a.valueLength > a.length) || nameLeaves(a))
         return bad(
           `attribute 0x${type} of ${a.length} bytes, a value of ${a.valueLength} at ${value}`,
           `Corrupt resident attribute 0x${type} in MFT record ${number}`,
         );
       if (least !== undefined && a.valueLength < least[0])
         return bad(`${least[1]} of ${a.valueLength} bytes`, `Corrupt ${least[1]} in MFT record ${number}`);
+      const inside = least === undefined ? null : valueFault(a);
+      if (inside !== null) return bad(inside, `Corrupt ${least![1]} in MFT record ${number}.`);
     }
   }
   if (damage === null) return null;

@@ -46,7 +46,7 @@ export async function checkSystemFiles(parts: NtfsParts): Promise<void> {
       if (number === FILE_VOLUME) version = versionOf(inode);
       else if (number === FILE_UPCASE) await checkUpcase(parts, inode);
       else if (number === FILE_ATTR_DEF) await checkAttrDef(parts, inode);
-      else if (number === FILE_BITMAP) dataOf(parts, inode);
+      else if (number === FILE_BITMAP) hasData(inode);
       else if (number === FILE_ROOT) checkRoot(inode);
     } catch (error) {
       if (!(error instanceof NtfsError)) throw error;
@@ -74,10 +74,19 @@ function versionOf(inode: Inode): number {
   return facts === undefined ? 0 : facts.value[VI.major];
 }
 
+/** Native looks where the data lies only when it walks the volume. */
+function hasData(inode: Inode): void {
+  if (extentsOf(inode, AT.data).length === 0) throw noData(inode);
+}
+
 function dataOf(parts: NtfsParts, inode: Inode): Stream {
   const stream = openStream(parts, inode, AT.data);
-  if (stream !== null) return stream;
-  throw new NtfsError("NTFS_BAD_ATTRIBUTE", `NTFS record ${inode.number}`, -1, "no data", {
+  if (stream === null) throw noData(inode);
+  return stream;
+}
+
+function noData(inode: Inode): NtfsError {
+  return new NtfsError("NTFS_BAD_ATTRIBUTE", `NTFS record ${inode.number}`, -1, "no data", {
     text: "Failed to open ntfs attribute",
     errno: ENOENT,
   });

@@ -20,8 +20,11 @@ const RUN_BYTES = 3;
 
 /** Where a walk's findings go, in the order of the records. */
 export interface WalkSink {
-  /** Clusters of an ordinary file's attribute; neighbours of one kind may come as one run. */
-  run(kind: number, lcn: number, length: number): void;
+  /**
+   * Clusters of an ordinary file's attribute; neighbours of one kind may come as one run. `reach` reports the progress up to the
+   * record that owns a cluster of the run, for a message about it; it takes a while.
+   */
+  run(kind: number, lcn: number, length: number, reach: (cluster: number) => void): void;
   /** Runs of an extent of a system file, or of an inode that had to be looked at by itself. */
   attribute(inode: Inode, attribute: Attribute, runs: Runs): void;
   /** A line for a person: what was skipped. */
@@ -68,9 +71,15 @@ export async function walkClusters(
       const end = scan.classify() * 3;
       for (let i = 0; i < end; i += 3) {
         const kind = triples[i + 1] >>> 16;
-        if (kind !== KIND_VISIT)
-          sink.run(kind, (triples[i + 1] & 0xffff) * 0x100000000 + triples[i], triples[i + 2]);
-        else await visit(parts, scan.records, triples[i], sink, options);
+        if (kind !== KIND_VISIT) {
+          const lcn = lcnOf(triples, i);
+          sink.run(kind, lcn, triples[i + 2], (cluster) =>
+            onProgress?.(scan.records.first + scan.ownerOf(cluster, i, end), mft.records),
+          );
+          continue;
+        }
+        onProgress?.(scan.records.first + triples[i], mft.records);
+        await visit(parts, scan.records, triples[i], sink, options);
       }
     }
     onProgress?.(mft.records, mft.records);
@@ -78,6 +87,10 @@ export async function walkClusters(
     finder?.close();
     scan.close();
   }
+}
+
+function lcnOf(triples: Uint32Array, i: number): number {
+  return (triples[i + 1] & 0xffff) * 0x100000000 + triples[i];
 }
 
 /** Batches of records with the runs their files own, as the kernel finds them. Takes arena slots: `close` it. */
@@ -105,16 +118,19 @@ export class RunScan {
     return this.records.next();
   }
 
-  /** Fills `triples` for the batch and returns how many there are. System files are all named for a visit. */
-  classify(): number {
+  /**
+   * Fills `triples` for the batch, or for `count` of its records, and returns how many there are. System files are all named for a
+   * visit.
+   */
+  classify(from = 0, count: number = this.records.count): number {
     const { records } = this;
     return (
       Kernel.get().raw.ntfsRecords(
-        records.address,
+        records.address + from * this.recordSize,
         this.recordSize,
-        records.count,
-        records.stateAddress,
-        Math.max(0, Math.min(records.count, FIRST_USER_RECORD - records.first)),
+        count,
+        records.stateAddress + from,
+        Math.max(0, Math.min(count, FIRST_USER_RECORD - records.first - from)),
         this.clusterSize,
         this.clusters,
         this.found.at,
@@ -122,10 +138,35 @@ export class RunScan {
     );
   }
 
+  /** Which record of the batch owns `cluster`, of the run at index `i` of those in `triples`, which end at `end`. */
+  ownerOf(cluster: number, i: number, end: number): number {
+    const all = this.triples.slice(0, end);
+    let before = clustersIn(all, i);
+    let owner = 0;
+    for (; owner < this.records.count - 1; owner++) {
+      const own = this.classify(owner, 1) * 3;
+      for (let k = 0; k < own && this.triples[k + 1] >>> 16 !== KIND_VISIT; k += 3) {
+        const lcn = lcnOf(this.triples, k);
+        before -= this.triples[k + 2];
+        if (before < 0 && cluster >= lcn && cluster < lcn + this.triples[k + 2]) before = -Infinity;
+      }
+      if (before === -Infinity) break;
+    }
+    this.triples.set(all);
+    return owner;
+  }
+
   close(): void {
     Kernel.get().give(this.found);
     this.records.close();
   }
+}
+
+/** Clusters of the runs before index `end`. */
+function clustersIn(triples: Uint32Array, end: number): number {
+  let n = 0;
+  for (let i = 0; i < end; i += 3) if (triples[i + 1] >>> 16 !== KIND_VISIT) n += triples[i + 2];
+  return n;
 }
 
 /** One record by itself, with native's rules. */

@@ -5,7 +5,7 @@ import { Pace } from "../../../io/pace.ts";
 import { EIO, ENOENT, NtfsError } from "../errors.ts";
 import { extentsOf, type Inode, type NtfsParts, readInode } from "../inode.ts";
 import { AT, FILE_BAD_CLUSTERS, FILE_LOG, FILE_MFT, FILE_MIRROR } from "../layout.ts";
-import type { Attribute } from "../record.ts";
+import { type Attribute, isExtension } from "../record.ts";
 import { checkRuns, HOLE_LCN, joinRuns, RUN, type Runs } from "../runlist.ts";
 import { firstLogClusters, logSteps } from "./log.ts";
 import { LAST_SYSTEM, OwnerFinder } from "./owners.ts";
@@ -123,6 +123,7 @@ async function visitRecord(
   let inode: Inode;
   try {
     inode = await readInode(parts, number);
+    if (isExtension(inode.bytes)) return;
   } catch (error) {
     if (!(error instanceof NtfsError)) throw error;
     if (error.errno !== EIO && error.errno !== ENOENT && options.onSkipped === undefined) throw error;
