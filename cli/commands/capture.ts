@@ -5,7 +5,15 @@ import { UsageError } from "../ui/errors.ts";
 import { type Arguments, type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openInput } from "./input.ts";
 import { printPlan, printResult, secondsSince, warnOfMount, withJob, withOutput } from "./job.ts";
-import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
+import {
+  checkOutput,
+  FORCE_OPTION,
+  leastBytes,
+  OUTPUT_OPTIONS,
+  outputFormat,
+  qcow2Options,
+  VERIFY_OPTION,
+} from "./output.ts";
 import type { SanitizeChoice } from "./sanitize.ts";
 
 const SPEC: CommandSpec = {
@@ -77,21 +85,22 @@ export async function run(program: string, args: readonly string[]): Promise<num
   try {
     const names = { source, image, json: read.has("json") };
     await warnOfMount(source, opened.partition?.number ?? null);
+    const settings = { force: read.has("force"), verify: read.has("verify") };
     const choice = { scope, format, nativeSelection: read.has("nativeSelection") };
     const { capture } = await import("../../src/node.ts");
     if (hide !== null) {
       const { sanitizeJob } = await import("./sanitize.ts");
       return await sanitizeJob(opened, { ...names, format, qcow2, start }, hide, {
-        force: read.has("force"),
-        verify: read.has("verify"),
+        ...settings,
         dryRun: read.has("dryRun"),
       });
     }
     if (read.has("dryRun")) {
-      printPlan(await withJob((job) => planOf(opened, { ...job, ...choice })), names);
+      const plan = await withJob((job) => planOf(opened, { ...job, ...choice }));
+      await checkOutput(image, settings, leastBytes(plan));
+      printPlan(plan, names);
       return 0;
     }
-    const settings = { force: read.has("force"), verify: read.has("verify") };
     const result = await withOutput(image, settings, (target, job) =>
       capture(opened, target, {
         ...job,

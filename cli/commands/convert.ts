@@ -2,7 +2,15 @@ import type { OutputFormat, Qcow2Options } from "../../src/engine/api.ts";
 import { type Arguments, type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openDisk } from "./input.ts";
 import { printPlan, printResult, secondsSince, warnOfMount, withOutput } from "./job.ts";
-import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
+import {
+  checkOutput,
+  FORCE_OPTION,
+  leastBytes,
+  OUTPUT_OPTIONS,
+  outputFormat,
+  qcow2Options,
+  VERIFY_OPTION,
+} from "./output.ts";
 
 const SPEC: CommandSpec = {
   operands: ["SOURCE", "IMAGE"],
@@ -45,11 +53,13 @@ export async function convertJob(
   try {
     const names = { source, image, json: read.has("json") };
     await warnOfMount(source, input.partition);
+    const settings = { force: read.has("force"), verify: read.has("verify") };
     if (read.has("dryRun")) {
-      printPlan({ format, ...(await planConvert(opened.source)), warnings: [] }, names);
+      const plan = { format, ...(await planConvert(opened.source)), warnings: [] };
+      await checkOutput(image, settings, leastBytes(plan));
+      printPlan(plan, names);
       return 0;
     }
-    const settings = { force: read.has("force"), verify: read.has("verify") };
     const result = await withOutput(image, settings, (target, job) =>
       convert(opened.source, target, {
         ...job,

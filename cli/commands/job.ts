@@ -1,13 +1,12 @@
 import type { JobOptions, JobResult, Progress } from "../../src/engine/api.ts";
 import { AbortError } from "../../src/errors.ts";
 import type { Target } from "../../src/io/target.ts";
+import { noteSignal } from "../ui/errors.ts";
 import { formatDuration, formatSize, printable } from "../ui/format.ts";
 import { toJson } from "../ui/json.ts";
 import { print, printError } from "../ui/out.ts";
 import { isTerminal } from "../ui/terminal.ts";
 import { type OutputSettings, openOutput } from "./output.ts";
-
-const SIGNAL_NUMBER = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 /**
  * Runs a job with the progress line (where standard error is a terminal), Ctrl-C as an abort, and the host's fast
@@ -25,7 +24,8 @@ export async function withJob<T>(
     line = new ProgressLine(printError);
   }
   onSignals((signal) => {
-    if (abort.signal.aborted) process.exit(128 + SIGNAL_NUMBER[signal]);
+    const code = noteSignal(signal);
+    if (abort.signal.aborted) process.exit(code);
     abort.abort();
   });
   const bulk = nodeBulk();

@@ -65,28 +65,45 @@ export interface OutputSettings {
 }
 
 /**
- * Opens what a command writes: "-" as a stream, a device in place, anything else as a new file that appears when it is
- * complete. Throws RefusedError for what would lose something without --force, or is in use.
+ * Refuses what a command must not write, as its run would: RefusedError for what would lose something without --force,
+ * is in use, or is a device with fewer than `needed` bytes; UsageError.
  */
-export async function openOutput(path: string, settings: OutputSettings): Promise<Target> {
+export async function checkOutput(path: string, settings: OutputSettings, needed = 0): Promise<void> {
   const m = await import("../../src/node.ts");
   if (path === "") throw new UsageError("empty file name");
   if (path === "-") {
     if (settings.verify) throw new UsageError("--verify cannot read standard output back");
+    return;
+  }
+  const { kind, size } = m.checkTarget(path, { sources: inputFiles() });
+  keepApart(path);
+  if (kind === "file" && !settings.force)
+    throw new RefusedError("EEXIST", `${path}: exists already; --force replaces it`);
+  if (kind !== "device") return;
+  if (size < needed)
+    throw new RefusedError("ETOOSMALL", `${path}: holds ${size} bytes, ${needed} are needed`);
+  if (!settings.force) await refuseUsedDevice(path);
+}
+
+/**
+ * Opens what a command writes, once it is checked: "-" as a stream, a device in place, anything else as a new file that
+ * appears when it is complete.
+ */
+export async function openOutput(path: string, settings: OutputSettings): Promise<Target> {
+  await checkOutput(path, settings);
+  const m = await import("../../src/node.ts");
+  if (path === "-") {
     if (isTerminal(1)) throw new UsageError("standard output is a terminal; redirect it");
     return m.openStdoutTarget();
   }
   const stat = statSync(path, { throwIfNoEntry: false });
-  m.checkTarget(path, { sources: inputFiles() });
-  keepApart(path);
   if (stat?.isFIFO() || stat?.isCharacterDevice()) return m.openSequentialTarget(path);
-  if (!stat?.isBlockDevice()) {
-    if (stat?.isFile() && !settings.force)
-      throw new RefusedError("EEXIST", `${path}: exists already; --force replaces it`);
-    return m.createFileTarget(path);
-  }
-  if (!settings.force) await refuseUsedDevice(path);
-  return m.openInPlaceTarget(path);
+  return stat?.isBlockDevice() ? m.openInPlaceTarget(path) : m.createFileTarget(path);
+}
+
+/** Bytes that an output of this format and guest size takes at least. */
+export function leastBytes(plan: { readonly format: OutputFormat; readonly guestSize: number }): number {
+  return plan.format === "raw" ? plan.guestSize : 0;
 }
 
 /** Bytes at a device's start that must be zero for it to count as empty. */

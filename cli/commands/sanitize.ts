@@ -5,6 +5,7 @@ import { printLeakReport } from "../ui/leak-report.ts";
 import { print, printError } from "../ui/out.ts";
 import { openDisk } from "./input.ts";
 import { printPlan, printResult, type ResultNames, secondsSince, withJob, withOutput } from "./job.ts";
+import { checkOutput, leastBytes } from "./output.ts";
 
 /** What a command line says about hiding names. */
 export interface SanitizeChoice {
@@ -43,7 +44,9 @@ export async function sanitizeJob(
       return clean;
     });
     const { selected } = plan.selection;
-    printPlan({ format, guestSize: volume.size, selected, warnings: plan.warnings }, output);
+    const { size: guestSize } = volume;
+    await checkOutput(image, settings, leastBytes({ format, guestSize }));
+    printPlan({ format, guestSize, selected, warnings: plan.warnings }, output);
     return 0;
   }
   let report: SanitizeReport | null = null;

@@ -5,7 +5,18 @@ import { printError } from "./out.ts";
 export class UsageError extends Error {}
 
 /** Exit codes of Imprint's own commands. */
-export const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
+export const EXIT = { ok: 0, failure: 1, usage: 2 } as const;
+
+const SIGNAL_NUMBER = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+
+/** Exit code of a job that was stopped: 128 and the signal's number, as of a program that the signal ended. */
+let interrupted = 128 + SIGNAL_NUMBER.SIGINT;
+
+/** Takes down which signal stops the job; returns the exit code that follows from it. */
+export function noteSignal(signal: keyof typeof SIGNAL_NUMBER): number {
+  interrupted = 128 + SIGNAL_NUMBER[signal];
+  return interrupted;
+}
 
 /** Prints what went wrong as one line for a person and returns the exit code. */
 export function report(program: string, error: unknown): number {
@@ -15,7 +26,7 @@ export function report(program: string, error: unknown): number {
   }
   printError(`${program}: ${describe(error)}\n`);
   if (process.env["IMPRINT_DEBUG"] === "1" && error instanceof Error) printError(`${stackOf(error)}\n`);
-  return error instanceof AbortError ? EXIT.interrupted : EXIT.failure;
+  return error instanceof AbortError ? interrupted : EXIT.failure;
 }
 
 /** The message of an error, with the cause's where the host gave one, on one line. */

@@ -189,6 +189,30 @@ test("capture, compare, restore: what comes back is what went in", async (t) => 
   t.false(existsSync(join(dir, "n.img")));
 });
 
+test("a dry run refuses what its run would, in the same words", async (t) => {
+  const dir = await folder(t);
+  writeFileSync(join(dir, "there.img"), "something");
+  const small = attach(t, sparse(join(dir, "small"), MIB));
+  for (const args of [
+    ["capture", "a.img", "there.img"],
+    ["capture", "--all", "a.img", small],
+    ["capture", "--sanitize", "a.img", "there.img"],
+    ["convert", "a.img", "a.img"],
+    ["convert", "--force", "a.img", "a.img"],
+    ["restore", "--force", "a.img", small],
+    ["restore", "a.img", dir],
+  ]) {
+    const [command, ...rest] = args;
+    const real = await imprint([command, ...rest], { cwd: dir });
+    const dry = await imprint([command, "--dry-run", ...rest], { cwd: dir });
+    t.is(real.code, 1, real.stderr);
+    t.deepEqual([dry.code, dry.stderr], [1, real.stderr], args.join(" "));
+  }
+  const replaced = await imprint(["convert", "--dry-run", "--force", "a.img", "there.img"], { cwd: dir });
+  t.is(replaced.code, 0, replaced.stderr);
+  t.is(readFileSync(join(dir, "there.img"), "utf8"), "something");
+});
+
 test("compare says where, and its exit code", async (t) => {
   const dir = await folder(t);
   const bytes = readFileSync(join(dir, "a.img"));
