@@ -6,7 +6,7 @@ const STRIDE: usize = 512;
 const OK: u8 = 0;
 const NO_MAGIC: u8 = 1;
 const TORN: u8 = 2;
-const RAW: u8 = 4;
+export const RAW: u8 = 4;
 
 /** Offset of the update sequence array of the record of `size` bytes at `p`, or 0 where it cannot be one. */
 function arrayOf(p: usize, size: usize): usize {

@@ -1,9 +1,9 @@
 // Which FILE records of an NTFS master file table own which clusters. Base records whose attributes are all in the
 // record and as they should be are answered right here as runs of clusters; anything else is named for a visit.
 
+import { RAW } from "./fixup";
+
 const KIND_VISIT: u32 = 0xffff;
-/** A record whose fixups could not be removed. */
-const RAW: u8 = 4;
 const STANDARD_SIZE: u32 = 48;
 
 const IN_USE: u32 = 1;

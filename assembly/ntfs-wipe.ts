@@ -1,6 +1,6 @@
 // Takes what is private out of NTFS FILE records and index blocks, in place: contents of small files, what
 // deleted files left, and times.
-import { ntfsFix, ntfsUnfix } from "./fixup";
+import { ntfsFix, ntfsUnfix, RAW } from "./fixup";
 
 const FILE: u32 = 0x454c4946;
 const BAAD: u32 = 0x44414142;
@@ -255,10 +255,10 @@ export function ntfsWipeIndex(
 }
 
 /**
- * Names, among `count` records of `recordSize` bytes at `at`, fixups removed, whose state is 0, the base records in use
- * that may own metadata outside of their record: with an attribute list, with a non-resident attribute that is no
- * $DATA, and those whose attributes are not as they should be; of the first `apart` all. Writes their indexes (u32) to
- * `into`; returns how many.
+ * Names, among `count` records of `recordSize` bytes at `at`, fixups removed as far as there are any, the base records
+ * in use that may own metadata outside of their record: with an attribute list, with a non-resident attribute that is no
+ * $DATA, and those that are not as they should be; of the first `apart` all. Writes their indexes (u32) to `into`;
+ * returns how many.
  */
 export function ntfsOwners(
   at: usize,
@@ -271,10 +271,11 @@ export function ntfsOwners(
   let n: u32 = 0;
   let p = at;
   for (let i: u32 = 0; i < count; i++, p += recordSize) {
-    if (load<u8>(states + i) != 0) continue;
+    const state = load<u8>(states + i);
+    if (state != 0 && state != RAW) continue;
     if ((<u32>load<u16>(p, 22) & IN_USE) == 0 || load<u64>(p, 32) != 0) continue;
     const used: u32 = min(load<u32>(p, 24), recordSize);
-    let owner = i < apart;
+    let owner = i < apart || state == RAW;
     let a: u32 = load<u16>(p, 20);
     while (!owner) {
       const q = p + a;

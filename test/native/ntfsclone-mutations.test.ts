@@ -96,7 +96,7 @@ test("volumes with changed fields in a record", async (t) => {
   const bases = FULL ? mutationBases : mutationBases.filter((b) => ["c512", "c4k", "c64k"].includes(b.name));
   const made = await Promise.all(bases.map((b) => b.make()));
   await inScratch("ntfs-mutations", async (dir) => {
-    for (let seed = 0; seed < rounds(20, 300); seed++) {
+    for (let seed = 0; seed < rounds(20, 180); seed++) {
       const which = seed % bases.length;
       const base = made[which];
       const m = mutate(base, new Random(seed * 7919 + 13));
