@@ -25,8 +25,8 @@ function record(attributes: readonly Attribute[], flags = IN_USE, base = 0n): Bu
     b[at + 8] = nonResident ? 1 : 0;
     at += length;
   }
-  b.writeUInt32LE(0xffffffff, at);
-  b.writeUInt32LE(at + 8, 24);
+  b.writeUInt32LE(0xffffffff, Math.min(at, RECORD - 8));
+  b.writeUInt32LE(Math.min(at + 8, RECORD), 24);
   return b;
 }
 
