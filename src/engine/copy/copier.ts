@@ -76,7 +76,7 @@ export const CHUNK_BYTES = 512 * 1024;
 /**
  * The same where two threads take turns: each turn costs a switch, and what was read is to be in a cache when written.
  */
-export const THREADED_CHUNK_BYTES = 1024 * 1024;
+export const THREADED_CHUNK_BYTES = 2 * 1024 * 1024;
 /** The same where extents are shared without being read. */
 export const SHARED_CHUNK_BYTES = 64 * 1024 * 1024;
 
