@@ -158,6 +158,22 @@ class NodeBulk implements BulkCopier {
 
   async run(job: BulkJob): Promise<BulkResult> {
     const share = job.fresh ? await this.sharing(job) : undefined;
+    const direct = share === undefined && job.total >= DIRECT_FROM ? openDirect(job.target.fd) : -1;
+    try {
+      return await this.copy(job, share, direct);
+    } finally {
+      if (direct >= 0) closeQuietly(direct);
+    }
+  }
+
+  async close(): Promise<void> {
+    const { helper } = this;
+    this.helper = null;
+    await helper?.stop();
+  }
+
+  /** `direct`: a descriptor for writes past the page cache, or -1. */
+  private async copy(job: BulkJob, share: CopyIo["share"], direct: number): Promise<BulkResult> {
     const ready = this.helper !== null && !this.helper.dead;
     const threads = share === undefined && job.total >= (ready ? READY_FROM : HELPER_FROM) && !this.helping;
     const packer = packerOf(job.layout);
@@ -169,7 +185,6 @@ class NodeBulk implements BulkCopier {
     const skipZero = job.skipZero && (share === undefined || job.layout.kind === "e2image");
     const labels = { source: job.source.label, target: job.target.path };
     const allocation = allocationOf(job, ordered);
-    const direct = share === undefined && job.total >= DIRECT_FROM ? openDirect(job.target.fd) : -1;
     const to = { fd: job.target.fd, direct, flushed: job.target.flushed === true };
     const readBytes = threads ? THREADED_CHUNK_BYTES : CHUNK_BYTES;
     const copier = new Copier(packer, descriptorIo(to, labels, allocation, share), {
@@ -231,14 +246,7 @@ class NodeBulk implements BulkCopier {
     } finally {
       if (threads) this.helping = false;
       copier.dispose();
-      if (direct >= 0) closeQuietly(direct);
     }
-  }
-
-  async close(): Promise<void> {
-    const { helper } = this;
-    this.helper = null;
-    await helper?.stop();
   }
 
   private living(): Helper {

@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
-import { DIRECT_GRAIN, DIRECT_LEAST, DIRECT_MEMORY } from "../io/node/direct.ts";
+import { DIRECT_GRAIN, DIRECT_LEAST, DIRECT_MEMORY, leftToCache } from "../io/node/direct.ts";
 import { writePiece } from "../io/node/file-io.ts";
-import { codeOf, hostError } from "../io/node/host-error.ts";
+import { codeOf } from "../io/node/host-error.ts";
 import type { CopyTarget } from "./copy-io.ts";
 
 /** Long writes by which a way of writing is tried. */
@@ -30,7 +30,7 @@ export class DirectWriter {
   private able: boolean;
   /** Milliseconds a byte when the ways were last compared; null before. */
   private readonly cost: Record<Way, number | null> = { cached: null, direct: null };
-  private way: Way = "cached";
+  private way: Way;
   private trying = true;
   /** Long writes left of this trial or spell, and what it took so far. */
   private left = TRIAL;
@@ -45,6 +45,7 @@ export class DirectWriter {
     this.label = label;
     this.now = now;
     this.able = target.direct >= 0;
+    this.way = target.flushed ? "direct" : "cached";
   }
 
   /** Writes `length` bytes of `bytes` from index `from` at byte `at`. Throws IoError naming the offset. */
@@ -55,8 +56,8 @@ export class DirectWriter {
       this.through(bytes, from, length, at);
       return;
     }
-    const begin = this.target.flushed ? 0 : this.now();
-    if (!this.target.flushed && this.way === "cached") this.through(bytes, from, length, at);
+    const begin = this.now();
+    if (this.way === "cached") this.through(bytes, from, length, at);
     else {
       if (head > 0) this.through(bytes, from, head, at);
       this.past(bytes, from + head, direct, at + head);
@@ -76,8 +77,7 @@ export class DirectWriter {
       try {
         done = fs.writeSync(this.target.direct, bytes, from, length, at);
       } catch (error) {
-        // All but a failing disk is for the page cache to try: it knows the byte where a disk became full.
-        if (codeOf(error) === "EIO") throw hostError(error, this.label, "write error", at);
+        done = leftToCache(error, this.label, at);
         if (codeOf(error) === "EINVAL") this.able = false;
       }
     if (done < length) this.through(bytes, from + done, length - done, at + done);

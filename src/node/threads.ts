@@ -13,7 +13,9 @@ const WORDS = 8;
 
 /** Milliseconds between two looks at the failure flag while waiting for a turn. */
 const WAIT_MS = 100;
-/** Looks at the turn before a thread goes to sleep for it: turns are short, and waking a thread costs more than a few. */
+/**
+ * Looks at the turn before a thread goes to sleep for it: turns are short, and waking a thread costs more than a few.
+ */
 const LOOKS = 2000;
 /** Milliseconds that the main thread waits for a turn before it looks at its event loop meanwhile. */
 const PATIENCE_MS = 20;

@@ -2,10 +2,10 @@ import * as fs from "node:fs";
 import type { IoError } from "../../errors.ts";
 import { Kernel, type Slot } from "../../kernel/kernel.ts";
 import type { Target } from "../target.ts";
-import { DIRECT_GRAIN, DIRECT_LEAST, DIRECT_MEMORY, openDirect } from "./direct.ts";
+import { DIRECT_GRAIN, DIRECT_LEAST, DIRECT_MEMORY, leftToCache, openDirect } from "./direct.ts";
 import { closeQuietly, writeAt } from "./file-io.ts";
 import type { FileTarget } from "./file-target.ts";
-import { codeOf, hostError } from "./host-error.ts";
+import { hostError } from "./host-error.ts";
 
 /** Bytes of one direct write. */
 const PIECE = 1024 * 1024;
@@ -148,13 +148,10 @@ class DirectTarget implements Target {
   private async writeDirectly(bytes: Uint8Array, at: number): Promise<void> {
     try {
       const done = await new Promise<number>((resolve, reject) =>
-        fs.write(this.fd, bytes, 0, bytes.length, at, (error, n) => {
-          // All but a failing disk is for the page cache to try: it knows the byte where a disk became full.
-          if (error === null) resolve(n);
-          else if (codeOf(error) === "EIO") reject(error);
-          else resolve(0);
-        }),
-      );
+        fs.write(this.fd, bytes, 0, bytes.length, at, (error, n) =>
+          error === null ? resolve(n) : reject(error),
+        ),
+      ).catch((error: unknown) => leftToCache(error, this.label, at));
       if (done < bytes.length) writeAt(this.target.fd, bytes.subarray(done), at + done, this.label);
     } catch (error) {
       this.failure ??= hostError(error, this.label, "write error", at) as IoError;

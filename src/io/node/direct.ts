@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { codeOf, hostError } from "./host-error.ts";
 
 // Writing past the page cache (O_DIRECT).
 
@@ -29,4 +30,13 @@ export function openDirect(fd: number): number {
   } catch {
     return -1;
   }
+}
+
+/**
+ * The bytes that a direct write at `at` wrote when it failed: none, which leaves it to the page cache to write them or
+ * to find the byte where the disk became full. Throws IoError for a failing disk.
+ */
+export function leftToCache(error: unknown, label: string, at: number): 0 {
+  if (codeOf(error) === "EIO") throw hostError(error, label, "write error", at);
+  return 0;
 }

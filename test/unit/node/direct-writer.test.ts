@@ -112,6 +112,23 @@ test.serial("only whole grains of long runs go past it", (t) => {
   fs.closeSync(direct);
 });
 
+test.serial("a disk that fails is an error that names the byte, and nothing is tried again", (t) => {
+  const path = join(scratch(t), "cached");
+  const fd = fs.openSync(path, "w+");
+  // Nothing is mapped at the lowest addresses of a process.
+  const direct = fs.openSync("/proc/self/mem", "r+");
+  const slot = Kernel.get().take(PIECE, 4096);
+  const writer = new DirectWriter({ fd, direct, flushed: true }, "it");
+  t.throws(() => writer.write(slot.bytes, 0, PIECE, 0), {
+    code: "EIO",
+    message: /^it: write error at byte 0: input\/output error/,
+  });
+  t.is(fs.fstatSync(fd).size, 0);
+  Kernel.get().give(slot);
+  fs.closeSync(fd);
+  fs.closeSync(direct);
+});
+
 test.serial("one file takes both ways; a descriptor that cannot be used is done without", (t) => {
   const dir = scratch(t);
   const image = sparse(join(dir, "image"), 64 * MIB);
