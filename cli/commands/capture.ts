@@ -4,16 +4,8 @@ import type { Scope } from "../../src/fs/volume.ts";
 import { UsageError } from "../ui/errors.ts";
 import { type Arguments, type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openInput } from "./input.ts";
-import { printPlan, printResult, secondsSince, warnOfMount, withJob, withOutput } from "./job.ts";
-import {
-  checkOutput,
-  FORCE_OPTION,
-  leastBytes,
-  OUTPUT_OPTIONS,
-  outputFormat,
-  qcow2Options,
-  VERIFY_OPTION,
-} from "./output.ts";
+import { printResult, secondsSince, tellPlan, warnOfMount, withJob, withOutput } from "./job.ts";
+import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
 import type { SanitizeChoice } from "./sanitize.ts";
 
 const SPEC: CommandSpec = {
@@ -97,8 +89,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
     }
     if (read.has("dryRun")) {
       const plan = await withJob((job) => planOf(opened, { ...job, ...choice }));
-      await checkOutput(image, settings, leastBytes(plan));
-      printPlan(plan, names);
+      await tellPlan(plan, names, settings);
       return 0;
     }
     const result = await withOutput(image, settings, (target, job) =>
@@ -116,7 +107,7 @@ export async function run(program: string, args: readonly string[]): Promise<num
   }
 }
 
-async function planOf(opened: Opened, options: CaptureOptions): Promise<Parameters<typeof printPlan>[0]> {
+async function planOf(opened: Opened, options: CaptureOptions): Promise<Parameters<typeof tellPlan>[0]> {
   const { planCapture, planConvert } = await import("../../src/node.ts");
   const selection = await planCapture(opened, options);
   if (selection === null)

@@ -1,16 +1,8 @@
 import type { OutputFormat, Qcow2Options } from "../../src/engine/api.ts";
 import { type Arguments, type CommandSpec, INPUT_OPTIONS, JSON_OPTION, readArguments } from "./arguments.ts";
 import { openDisk } from "./input.ts";
-import { printPlan, printResult, secondsSince, warnOfMount, withOutput } from "./job.ts";
-import {
-  checkOutput,
-  FORCE_OPTION,
-  leastBytes,
-  OUTPUT_OPTIONS,
-  outputFormat,
-  qcow2Options,
-  VERIFY_OPTION,
-} from "./output.ts";
+import { printResult, secondsSince, tellPlan, warnOfMount, withOutput } from "./job.ts";
+import { FORCE_OPTION, OUTPUT_OPTIONS, outputFormat, qcow2Options, VERIFY_OPTION } from "./output.ts";
 
 const SPEC: CommandSpec = {
   operands: ["SOURCE", "IMAGE"],
@@ -56,8 +48,7 @@ export async function convertJob(
     const settings = { force: read.has("force"), verify: read.has("verify") };
     if (read.has("dryRun")) {
       const plan = { format, ...(await planConvert(opened.source)), warnings: [] };
-      await checkOutput(image, settings, leastBytes(plan));
-      printPlan(plan, names);
+      await tellPlan(plan, names, settings);
       return 0;
     }
     const result = await withOutput(image, settings, (target, job) =>

@@ -6,7 +6,7 @@ import { formatDuration, formatSize, printable } from "../ui/format.ts";
 import { toJson } from "../ui/json.ts";
 import { print, printError } from "../ui/out.ts";
 import { isTerminal } from "../ui/terminal.ts";
-import { type OutputSettings, openOutput } from "./output.ts";
+import { checkOutput, type OutputSettings, openOutput } from "./output.ts";
 
 /**
  * Runs a job with the progress line (where standard error is a terminal), Ctrl-C as an abort, and the host's fast
@@ -92,11 +92,13 @@ export function printResult(result: JobResult, names: ResultNames): void {
   );
 }
 
-/** What a job would do, in the same forms. */
-export function printPlan(
+/** What a job would do, in the same forms, once its output is checked as the job would. */
+export async function tellPlan(
   plan: Pick<JobResult, "format" | "guestSize" | "selected" | "warnings">,
   names: Omit<ResultNames, "seconds">,
-): void {
+  settings: OutputSettings,
+): Promise<void> {
+  await checkOutput(names.image, settings, plan.format === "raw" ? plan.guestSize : 0);
   if (names.json) {
     print(toJson({ source: names.source, image: names.image, dryRun: true, ...plan }));
     return;

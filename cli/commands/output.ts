@@ -101,11 +101,6 @@ export async function openOutput(path: string, settings: OutputSettings): Promis
   return stat?.isBlockDevice() ? m.openInPlaceTarget(path) : m.createFileTarget(path);
 }
 
-/** Bytes that an output of this format and guest size takes at least. */
-export function leastBytes(plan: { readonly format: OutputFormat; readonly guestSize: number }): number {
-  return plan.format === "raw" ? plan.guestSize : 0;
-}
-
 /** Bytes at a device's start that must be zero for it to count as empty. */
 const EMPTY_BYTES = 1 << 20;
 

@@ -4,8 +4,7 @@ import type { SanitizeReport } from "../../src/engine/sanitize.ts";
 import { printLeakReport } from "../ui/leak-report.ts";
 import { print, printError } from "../ui/out.ts";
 import { openDisk } from "./input.ts";
-import { printPlan, printResult, type ResultNames, secondsSince, withJob, withOutput } from "./job.ts";
-import { checkOutput, leastBytes } from "./output.ts";
+import { printResult, type ResultNames, secondsSince, tellPlan, withJob, withOutput } from "./job.ts";
 
 /** What a command line says about hiding names. */
 export interface SanitizeChoice {
@@ -44,9 +43,7 @@ export async function sanitizeJob(
       return clean;
     });
     const { selected } = plan.selection;
-    const { size: guestSize } = volume;
-    await checkOutput(image, settings, leastBytes({ format, guestSize }));
-    printPlan({ format, guestSize, selected, warnings: plan.warnings }, output);
+    await tellPlan({ format, guestSize: volume.size, selected, warnings: plan.warnings }, output, settings);
     return 0;
   }
   let report: SanitizeReport | null = null;
