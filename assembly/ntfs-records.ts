@@ -12,6 +12,12 @@ const ATTRIBUTE_LIST: u32 = 0x20;
 const LAST_TYPE: u32 = 0x1000;
 const END: u32 = 0xffffffff;
 
+/** Whether the record at `p`, its fixups removed as far as there are any (`state`), is a base record in use. */
+export function isBaseInUse(p: usize, state: u8): bool {
+  if (state != 0 && state != RAW) return false;
+  return (<u32>load<u16>(p, 22) & IN_USE) != 0 && load<u64>(p, 32) == 0;
+}
+
 /** A signed little-endian field of 1 to 8 bytes at `p`; bytes up to p + 7 must be readable. */
 function field(p: usize, bytes: u32): i64 {
   const shift: i64 = 64 - ((bytes as i64) << 3);
@@ -44,9 +50,7 @@ export function ntfsRecords(
   let p = at;
   for (let i: u32 = 0; i < count; i++, p += recordSize) {
     const state = load<u8>(states + i);
-    if (state != 0 && state != RAW) continue;
-    if ((<u32>load<u16>(p, 22) & IN_USE) == 0) continue;
-    if (load<u64>(p, 32) != 0) continue;
+    if (!isBaseInUse(p, state)) continue;
     const outBefore = out;
     const kindBefore = lastKind;
     const endBefore = lastEnd;

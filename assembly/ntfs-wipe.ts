@@ -1,6 +1,7 @@
 // Takes what is private out of NTFS FILE records and index blocks, in place: contents of small files, what
 // deleted files left, and times.
-import { ntfsFix, ntfsUnfix, RAW } from "./fixup";
+import { ntfsFix, ntfsUnfix } from "./fixup";
+import { isBaseInUse } from "./ntfs-records";
 
 const FILE: u32 = 0x454c4946;
 const BAAD: u32 = 0x44414142;
@@ -256,8 +257,8 @@ export function ntfsWipeIndex(
 
 /**
  * Names, among `count` records of `recordSize` bytes at `at`, fixups removed as far as there are any, the base records
- * in use that may own metadata outside of their record: with an attribute list, with a non-resident attribute that is no
- * $DATA, and those that are not as they should be; of the first `apart` all. Writes their indexes (u32) to `into`;
+ * in use that may own metadata outside of their record: with an attribute list, with a non-resident attribute that is
+ * no $DATA, and those that are not as they should be; of the first `apart` all. Writes their indexes (u32) to `into`;
  * returns how many.
  */
 export function ntfsOwners(
@@ -272,10 +273,9 @@ export function ntfsOwners(
   let p = at;
   for (let i: u32 = 0; i < count; i++, p += recordSize) {
     const state = load<u8>(states + i);
-    if (state != 0 && state != RAW) continue;
-    if ((<u32>load<u16>(p, 22) & IN_USE) == 0 || load<u64>(p, 32) != 0) continue;
+    if (!isBaseInUse(p, state)) continue;
     const used: u32 = min(load<u32>(p, 24), recordSize);
-    let owner = i < apart || state == RAW;
+    let owner = i < apart || state != 0;
     let a: u32 = load<u16>(p, 20);
     while (!owner) {
       const q = p + a;

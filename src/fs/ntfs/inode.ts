@@ -41,8 +41,8 @@ export interface NtfsParts {
 
 /**
  * Opens inode `number`. Throws NtfsError with native's errno: ENOENT for a record that is not in use or has no standard
- * information; EIO for one that is corrupt (both are skipped by a walk). As in native, an extension of another record that has
- * standard information of its own is opened too: walks step over those by themselves.
+ * information; EIO for one that is corrupt (both are skipped by a walk). As in native, an extension of another record
+ * that has standard information of its own is opened too: walks step over those by themselves.
  */
 export async function readInode(parts: NtfsParts, number: number): Promise<Inode> {
   const r = parts.mft.read(number);

@@ -173,5 +173,3 @@ export const FILE_UPCASE = 10;
 export const FILE_EXTEND = 11;
 /** Records below this number belong to the filesystem itself. */
 export const FIRST_USER_RECORD = 24;
-/** Records of $MFTMirr that native compares with those of $MFT, at most. */
-export const MOST_COMPARED = 16;

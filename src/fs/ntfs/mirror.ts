@@ -3,8 +3,11 @@ import type { BootSector } from "./boot.ts";
 import { ENOENT, NtfsError } from "./errors.ts";
 import { badState, isUsable, removeFixup, stateText } from "./fixup.ts";
 import { type NtfsParts, readWholeInode } from "./inode.ts";
-import { AT, FILE_MIRROR, MAGIC_FILE, MOST_COMPARED, REC } from "./layout.ts";
+import { AT, FILE_MIRROR, MAGIC_FILE, REC } from "./layout.ts";
 import { checkWhole } from "./record.ts";
+
+/** Records of $MFTMirr that native compares with those of $MFT, at most. */
+const MOST_COMPARED = 16;
 
 /** Records that $MFTMirr holds: 4, or what fits into one cluster. */
 export function mirrorRecords(boot: BootSector): number {

@@ -21,8 +21,8 @@ const RUN_BYTES = 3;
 /** Where a walk's findings go, in the order of the records. */
 export interface WalkSink {
   /**
-   * Clusters of an ordinary file's attribute; neighbours of one kind may come as one run. `reach` reports the progress up to the
-   * record that owns a cluster of the run, for a message about it; it takes a while.
+   * Clusters of an ordinary file's attribute; neighbours of one kind may come as one run. `reach` reports the progress
+   * up to the record that owns a cluster of the run, for a message about it; it takes a while.
    */
   run(kind: number, lcn: number, length: number, reach: (cluster: number) => void): void;
   /** Runs of an extent of a system file, or of an inode that had to be looked at by itself. */
@@ -69,13 +69,13 @@ export async function walkClusters(
       if (owners !== undefined) finder?.find(scan.records, owners);
       const { triples } = scan;
       const end = scan.classify() * 3;
-      for (let i = 0; i < end; i += 3) {
+      let i = 0;
+      const reach = (cluster: number) =>
+        onProgress?.(scan.records.first + scan.ownerOf(cluster, i, end), mft.records);
+      for (; i < end; i += 3) {
         const kind = triples[i + 1] >>> 16;
         if (kind !== KIND_VISIT) {
-          const lcn = lcnOf(triples, i);
-          sink.run(kind, lcn, triples[i + 2], (cluster) =>
-            onProgress?.(scan.records.first + scan.ownerOf(cluster, i, end), mft.records),
-          );
+          sink.run(kind, lcnOf(triples, i), triples[i + 2], reach);
           continue;
         }
         onProgress?.(scan.records.first + triples[i], mft.records);
@@ -119,8 +119,8 @@ export class RunScan {
   }
 
   /**
-   * Fills `triples` for the batch, or for `count` of its records, and returns how many there are. System files are all named for a
-   * visit.
+   * Fills `triples` for the batch, or for `count` of its records, and returns how many there are. System files are all
+   * named for a visit.
    */
   classify(from = 0, count: number = this.records.count): number {
     const { records } = this;
