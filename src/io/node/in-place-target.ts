@@ -15,7 +15,10 @@ export interface InPlaceOptions {
   readonly create?: number;
   /** Let commit shorten a file to the committed size. Default false: it only grows. */
   readonly shrink?: boolean;
-  /** Open a device even where something holds it (mounted, part of a volume). Default false: RefusedError "EBUSY_TARGET". */
+  /**
+   * Open a device even where something holds it (mounted, part of a volume). Default false: RefusedError
+   * "EBUSY_TARGET".
+   */
   readonly force?: boolean;
   /** Flush at commit; default true for devices, false for files. */
   readonly sync?: boolean;

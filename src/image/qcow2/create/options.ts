@@ -8,7 +8,9 @@ import {
   SUBCLUSTERS,
 } from "../layout.ts";
 
-/** How clusters are made ahead: not at all, without their bytes, with their bytes reserved, with their bytes written. */
+/**
+ * How clusters are made ahead: not at all, without their bytes, with their bytes reserved, with their bytes written.
+ */
 export type Preallocation = "off" | "metadata" | "falloc" | "full";
 
 /** A QCOW2 image to be made. Sizes in bytes. */
